@@ -1,0 +1,42 @@
+# House functions: every folder's CMakeLists.txt is a list of calls to these.
+
+# imsy_library(NAME SOURCES ... [PUBLIC libs that appear in our headers] [PRIVATE libs])
+# defines the static library imsy_NAME, known to others as imsy::NAME.
+function(imsy_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(imsy_${name} STATIC ${arg_SOURCES})
+  add_library(imsy::${name} ALIAS imsy_${name})
+  target_include_directories(imsy_${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_link_libraries(imsy_${name} PUBLIC ${arg_PUBLIC} PRIVATE ${arg_PRIVATE} imsy_warnings)
+endfunction()
+
+# imsy_program(NAME SOURCES ... LINK ...) defines a program that `make install` installs.
+function(imsy_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LINK} imsy_warnings)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+  install(TARGETS ${name} RUNTIME DESTINATION bin)
+endfunction()
+
+# imsy_test(NAME SOURCES ... LINK ...) defines a GoogleTest program; its cases get the label "unit".
+function(imsy_test name)
+  cmake_parse_arguments(arg "" "LABEL" "SOURCES;LINK" ${ARGN})
+  if(NOT arg_LABEL)
+    set(arg_LABEL unit)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest_main GTest::gmock imsy_warnings)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL} TIMEOUT 120)
+endfunction()
+
+# imsy_fuzz(NAME SOURCES ... LINK ...) defines a libFuzzer target; built by the fuzz preset only.
+function(imsy_fuzz name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  if(IMSY_FUZZ)
+    add_executable(${name} ${arg_SOURCES})
+    target_link_libraries(${name} PRIVATE ${arg_LINK} imsy_warnings)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  endif()
+endfunction()

@@ -1,0 +1,8 @@
+# Warnings are errors in our code, never in what we include.
+add_library(imsy_warnings INTERFACE)
+target_compile_options(imsy_warnings INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual
+  -Wconversion -Wno-sign-conversion -Werror)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(imsy_warnings INTERFACE -Wthread-safety)
+endif()

@@ -1,0 +1,22 @@
+#include "common/log.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+
+namespace imsy::log {
+
+Status configure(std::string_view level) {
+  const auto parsed = spdlog::level::from_str(std::string(level));
+  if (parsed == spdlog::level::off && level != "off") {
+    return Error(Errc::kInvalid, "log level \"" + std::string(level) +
+                                     "\" is unknown: use trace, debug, info, warn or error");
+  }
+  auto logger = std::make_shared<spdlog::logger>(
+      "imsy", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %^%l%$ %v", spdlog::pattern_time_type::utc);
+  logger->set_level(parsed);
+  logger->flush_on(spdlog::level::info);
+  spdlog::set_default_logger(std::move(logger));
+  return {};
+}
+
+}  // namespace imsy::log

@@ -1,0 +1,26 @@
+// ByteReader and ByteWriter: streams of bytes, pulled and pushed.
+//
+// Threads: a stream belongs to one thread at a time. read() and write() may wait for disk or
+// network, as the implementation says.
+#pragma once
+
+#include "common/bytes.h"
+#include "common/result.h"
+
+namespace imsy {
+
+class ByteReader {
+ public:
+  virtual ~ByteReader() = default;
+  // Fills the front of `buffer` and returns how many bytes; 0 only at the end of the stream.
+  virtual Result<std::size_t> read(std::span<std::byte> buffer) = 0;
+};
+
+class ByteWriter {
+ public:
+  virtual ~ByteWriter() = default;
+  // Takes all of `data`, or fails.
+  virtual Status write(ByteSpan data) = 0;
+};
+
+}  // namespace imsy

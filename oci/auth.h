@@ -1,0 +1,51 @@
+// Credentials for registries: where they are found and how a challenge is answered.
+//
+// Source: docker config.json (`auths` with auth or identitytoken; `credHelpers`, `credsStore` run
+// docker-credential-<x> get with posix_spawn), RFC 7235/7617 challenges, the distribution token
+// specification (docs/spec/auth/token.md) for bearer tokens.
+// No credential is ever logged, put into an error message, or handed to a host it was not meant
+// for.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+
+namespace imsy::oci {
+
+struct Credential {
+  std::string username;
+  std::string password;
+  std::string identity_token;  // OAuth2 refresh token, instead of a password
+  bool empty() const { return username.empty() && identity_token.empty(); }
+};
+
+// Looks up docker's configuration: $DOCKER_CONFIG/config.json, else ~/.docker/config.json. A
+// missing file means no credentials; an unreadable or malformed one is an error that names it.
+// Docker Hub is known there as "https://index.docker.io/v1/".
+class DockerConfig {
+ public:
+  static std::filesystem::path default_path();
+  explicit DockerConfig(std::filesystem::path path = default_path());
+  // The credential for `host` (with port as in references). Reads the file each time, so that a
+  // rotated one is seen. May start a helper program (10 s limit).
+  Result<std::optional<Credential>> find(std::string_view host) const;
+
+ private:
+  std::filesystem::path path_;
+};
+
+// One challenge of a WWW-Authenticate header.
+struct Challenge {
+  std::string scheme;  // lower case: "basic", "bearer"
+  std::map<std::string, std::string> parameters;
+};
+// All challenges of a header value, in order. Malformed input: what could be read before it.
+std::vector<Challenge> parse_challenges(std::string_view header);
+
+}  // namespace imsy::oci

@@ -1,0 +1,28 @@
+// Decompressing readers for layers: gzip (ISA-L, any number of members), zstd, plain.
+//
+// Source: RFC 1952, RFC 8878. Strict: a truncated stream, a wrong CRC or size, junk after the last
+// gzip member, a zstd dictionary or a window above 2^27 are kCorrupt. Skippable zstd frames are
+// skipped. Nothing is allocated by a claimed size.
+#pragma once
+
+#include <memory>
+
+#include "common/stream.h"
+
+namespace imsy::oci {
+
+enum class Compression { kNone, kGzip, kZstd };
+
+// By the first bytes (at least 4, when the stream has them); media types may lie.
+Compression detect_compression(ByteSpan head);
+
+struct DecompressOptions {
+  std::uint64_t output_limit = std::uint64_t{1} << 40;  // bytes of output; more is kInvalid
+  std::uint64_t ratio_limit = 1000;  // output : input, checked after the first 64 MiB of output
+};
+
+// Reads `input`, finds its compression by its first bytes, and gives the plain stream. Reads
+// `input` to its end before it reports its own end. `input` must outlive the result.
+Result<std::unique_ptr<ByteReader>> decompress(ByteReader& input, const DecompressOptions& = {});
+
+}  // namespace imsy::oci

@@ -1,0 +1,94 @@
+// HttpClient: HTTP over libcurl's multi interface, one thread for all transfers.
+//
+// Promises
+//   * `done` is called exactly once for every started request, on the client's own thread (or, for
+//     requests that are still open when the client is destroyed, from the destructor with
+//     kCancelled). It must not wait for anything.
+//   * Redirects are never followed here; the layer above does that by hand, with credentials
+//     dropped (oci/registry.cc). Only http and https are spoken. Never a downgrade.
+//   * Bodies are limited: what exceeds `body_limit` ends the transfer with kInvalid.
+//   * Headers: at most 64 KiB. "Accept-Encoding: identity" is always sent.
+// Threads: start(), perform() and cancel() from any thread but the client's own (start() also
+// there).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/bytes.h"
+#include "common/result.h"
+
+namespace imsy::oci {
+
+struct HttpRequest {
+  std::string method = "GET";
+  std::string url;
+  std::vector<std::pair<std::string, std::string>> headers;
+  std::shared_ptr<const Bytes> body;    // PUT, POST, PATCH; null: no body
+  std::uint64_t body_limit = 4u << 20;  // of the response, bytes
+  // When set, a 2xx body is given here piece by piece, in order, and not collected; an error ends
+  // the transfer. Called on the client's thread; must not wait.
+  std::function<Status(ByteSpan)> on_body;
+  // Set by the caller to slow a transfer down: polled between pieces; true pauses reading until
+  // HttpClient::wake() is called. Null: never pauses.
+  std::function<bool()> should_pause;
+  std::chrono::milliseconds connect_timeout{10'000};
+  // A transfer slower than 1 byte/s over this time is ended with kTimeout.
+  std::chrono::milliseconds idle_timeout{30'000};
+  // Limit for the whole transfer; zero: none.
+  std::chrono::milliseconds total_timeout{0};
+};
+
+struct HttpResponse {
+  int status = 0;
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case, in order
+  Bytes body;
+  // The first header of this (lower-case) name, or "".
+  std::string header(std::string_view name) const;
+};
+
+struct HttpOptions {
+  unsigned connections_per_host = 16;
+  std::string user_agent = "imsy/0.1";
+  std::string ca_file;  // empty: the system's
+};
+
+// Counts of everything that crossed this client, for reports and metrics.
+struct HttpCounters {
+  std::uint64_t requests = 0;
+  std::uint64_t bytes_received = 0;  // headers and bodies
+  std::uint64_t bytes_sent = 0;
+};
+
+class HttpClient {
+ public:
+  using Done = std::function<void(Result<HttpResponse>)>;
+  using RequestId = std::uint64_t;
+
+  explicit HttpClient(const HttpOptions& options = {});
+  ~HttpClient();
+  HttpClient(const HttpClient&) = delete;
+  HttpClient& operator=(const HttpClient&) = delete;
+
+  // Never waits. A response of any status is a success here.
+  RequestId start(HttpRequest request, Done done);
+  // Ends the request with kCancelled if it is still open.
+  void cancel(RequestId id);
+  // Makes paused transfers ask should_pause() again.
+  void wake();
+  // start() and wait for `done`. Not from the client's thread.
+  Result<HttpResponse> perform(HttpRequest request);
+
+  HttpCounters counters() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace imsy::oci

@@ -1,0 +1,55 @@
+// Registry: one repository of a registry that speaks the OCI distribution specification v1.1.
+//
+// Promises
+//   * Every byte returned was asked for: a range answer must be 206 with exactly the Content-Range
+//     asked for and exactly that many bytes; a 200 is accepted only when the whole blob was asked.
+//   * Redirects (at most 5) are followed by hand: http and https only, never from https to http;
+//     Authorization is dropped when scheme, host or port change. The final location of a blob is
+//     remembered while it works; a 4xx from it sends us back to the registry once.
+//   * 401 is answered from docker's configuration by basic or bearer (one token per scope, one
+//     refresh in flight per scope, asked anew shortly before it expires, by a monotonic clock).
+//   * 429, 502, 503, 504 and broken connections are tried again (at most 5 times, jittered
+//     back-off, Retry-After clamped to 30 s).
+// Threads: all methods from any thread. The synchronous ones wait for the network; read_range()
+//   does not, and may be called from a thread that must not wait.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "oci/auth.h"
+#include "oci/http.h"
+#include "oci/repository.h"
+
+namespace imsy::oci {
+
+struct RegistryOptions {
+  std::string endpoint;         // "https://registry.example" or "http://127.0.0.1:5000", no path
+  std::string repository;       // "library/ubuntu"
+  std::string credential_host;  // name to look credentials up by, as in references
+  DockerConfig credentials;
+  bool push = false;  // ask for push scope in tokens
+};
+
+class Registry : public Repository {
+ public:
+  // `http` must outlive the registry. Does not contact the network.
+  static Result<std::shared_ptr<Registry>> open(HttpClient& http, RegistryOptions options);
+
+  // The endpoint for a reference's host: https, or http with `plain_http`. docker.io becomes
+  // registry-1.docker.io.
+  static std::string endpoint_for(std::string_view host, bool plain_http);
+
+  using RangeDone = std::function<void(Result<Bytes>)>;
+  // Bytes [offset, offset+length) of a blob of `blob_size` bytes. Never waits; `done` runs once, on
+  // the HTTP client's thread, and must not wait either. The bytes are as the registry sent them,
+  // not verified: the caller has the digests. `length` must be > 0 and lie inside the blob.
+  virtual void read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
+                          std::uint64_t length, RangeDone done) = 0;
+
+  // True when some request so far needed a credential; such content is not public.
+  virtual bool used_credential() const = 0;
+};
+
+}  // namespace imsy::oci

@@ -1,0 +1,59 @@
+// Repository: a place that holds manifests and blobs: a registry's repository, or an OCI layout.
+//
+// The converter reads images from one and writes them to another and does not know which kind.
+// Threads: all methods from any thread, and all may wait for disk or network.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "common/stream.h"
+#include "oci/descriptor.h"
+
+namespace imsy::oci {
+
+// A blob being written. Nothing is visible before commit(); destroying it instead drops the data.
+class BlobWriter : public ByteWriter {
+ public:
+  // Publishes the blob under the digest of all that was written. `digest` is what the caller
+  // computed; a place that finds another one answers kCorrupt.
+  virtual Status commit(const Digest& digest) = 0;
+};
+
+class Repository {
+ public:
+  virtual ~Repository() = default;
+
+  // How this place is called in messages: "127.0.0.1:5000/web" or "oci:/tmp/web".
+  virtual std::string name() const = 0;
+
+  // The manifest or index that `tag_or_digest` names. Its bytes are hashed: a digest asked for is
+  // the digest returned. kNotFound when there is none.
+  virtual Result<Document> get_manifest(const std::string& tag_or_digest) = 0;
+
+  // The blob as a stream that ends with an error unless exactly descriptor.size bytes with
+  // descriptor.digest came: read it to its end before trusting a byte. kNotFound: not here.
+  virtual Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) = 0;
+
+  // A whole small blob, verified. kInvalid when larger than `limit`.
+  Result<std::string> get_blob(const Descriptor& descriptor, std::uint64_t limit);
+
+  virtual Result<bool> has_blob(const Digest& digest, std::uint64_t size) = 0;
+  virtual Result<std::unique_ptr<BlobWriter>> create_blob() = 0;
+  // A whole small blob; nothing is sent when it is there already.
+  virtual Status put_blob(ByteSpan data, const Digest& digest) = 0;
+
+  // Writes a manifest or index; with a tag, the tag then names it. All it refers to must be there.
+  virtual Status put_manifest(const Document& document, const std::string& tag) = 0;
+
+  // Makes `referrer` (whose manifest has been put and names `subject`) discoverable from `subject`:
+  // registries with the referrers API do that by themselves; else the tag "sha256-<hex>" names an
+  // index of referrers (distribution-spec v1.1, "Referrers Tag Schema").
+  virtual Status add_referrer(const Digest& subject, const Descriptor& referrer) = 0;
+  // The referrers of `subject`, by API or by tag; empty when there are none.
+  virtual Result<std::vector<Descriptor>> get_referrers(const Digest& subject) = 0;
+};
+
+}  // namespace imsy::oci
