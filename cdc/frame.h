@@ -1,0 +1,51 @@
+// Frame: the unit of compression and transfer, an independent zstd frame.
+//
+// Source: RFC 8878. Frames of a data layer are ordinary zstd frames one after the other, so that
+// any tar+zstd reader can read the whole; each records its content size and no checksum (chunks
+// are checked by SHA-256). Incompressible data is stored in raw blocks.
+// Threads: an encoder or decoder belongs to one thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "common/bytes.h"
+#include "common/result.h"
+
+namespace imsy::cdc {
+
+inline constexpr std::uint32_t kFrameTarget = 256u << 10;  // raw bytes, default
+inline constexpr std::uint32_t kFrameLimit = 4u << 20;     // raw bytes, never more
+
+class FrameEncoder {
+ public:
+  explicit FrameEncoder(int level);  // 1 to 22
+  ~FrameEncoder();
+  FrameEncoder(FrameEncoder&&) noexcept;
+  // One frame holding `raw` (1 to kFrameLimit bytes). Deterministic for a zstd version and level.
+  Bytes encode(ByteSpan raw);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+class FrameDecoder {
+ public:
+  FrameDecoder();
+  ~FrameDecoder();
+  FrameDecoder(FrameDecoder&&) noexcept;
+  // The raw bytes of the single frame `stored`. kCorrupt unless it is exactly one frame of exactly
+  // `raw_size` bytes, without a dictionary. Never writes beyond raw_size (at most kFrameLimit).
+  Result<Bytes> decode(ByteSpan stored, std::uint32_t raw_size);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// `payload` in a zstd skippable frame (magic 0x184D2A5D): 8 bytes of header, then the payload.
+inline constexpr std::size_t kSkippableHeaderSize = 8;
+Result<Bytes> skippable_header(std::uint64_t payload_size);  // kInvalid from 4 GiB on
+
+}  // namespace imsy::cdc

@@ -1,0 +1,296 @@
+// Manifest: the CDC manifest of one image: its tree, its objects' chunk lists, and where each chunk
+// lies. The contract between converter and node.
+//
+// Promises
+//   * A Manifest that exists has been validated as a whole: every index is in range, every name is
+//     legal, the tree is a tree, chunks cover their objects, frames cover the blobs.
+//   * The same value is written as the same bytes.
+// Sections, in this order: header (with the table: offset, sizes, SHA-256 of each section as
+// stored), tree (what a mount needs: names, attributes, object sizes), objects (digests), chunks
+// (lengths and digests of objects of more than one chunk), frames. The first two suffice to mount.
+// Threads: immutable after construction; any thread.
+// On the wire: docs/format/cdc-manifest.md. Limits: below.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cdc/anchor.h"
+#include "cdc/chunker.h"
+#include "cdc/object_id.h"
+#include "common/bytes.h"
+
+namespace imsy::cdc {
+
+// --- the tree
+// -------------------------------------------------------------------------------------
+
+inline constexpr std::uint32_t kNone = 0xffffffff;
+
+enum class NodeType : std::uint8_t {
+  kDirectory,
+  kRegular,
+  kSymlink,
+  kCharDevice,
+  kBlockDevice,
+  kFifo,
+};
+
+// One inode. Index 0 is the root directory. Hard links are several entries with one inode.
+struct Inode {
+  NodeType type = NodeType::kDirectory;
+  std::uint16_t mode = 0;  // permission bits and setuid, setgid, sticky: 07777
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint32_t link_count = 1;  // entries that name it (directories: 2 + sub-directories)
+  std::int64_t mtime_s = 0;
+  std::uint32_t mtime_ns = 0;
+  std::uint32_t xattrs = kNone;  // index of an xattr set
+  // Regular: index of the object. Symlink: index of the target. Directory: index of its first
+  // entry. Device: (major << 32 | minor) does not fit: see device_major/minor().
+  std::uint32_t value = 0;
+  std::uint32_t count = 0;  // directory: number of entries; device: minor (value: major)
+};
+
+// One name in a directory. The entries of a directory are contiguous and sorted by name (bytes).
+struct Entry {
+  std::uint32_t name_offset = 0;  // in the name heap
+  std::uint16_t name_size = 0;
+  std::uint32_t inode = 0;
+};
+
+struct Xattr {
+  std::string name;
+  std::string value;
+};
+
+class Tree {
+ public:
+  std::uint32_t inode_count() const { return static_cast<std::uint32_t>(inodes_.size()); }
+  const Inode& inode(std::uint32_t index) const { return inodes_[index]; }
+  // All entries but the root, those of directory 0 first (breadth first).
+  std::uint32_t entry_count() const { return static_cast<std::uint32_t>(entries_.size()); }
+  const Entry& entry(std::uint32_t index) const { return entries_[index]; }
+  std::string_view name(const Entry& entry) const {
+    return std::string_view(names_).substr(entry.name_offset, entry.name_size);
+  }
+  std::span<const Entry> entries_of(const Inode& directory) const {
+    return std::span(entries_).subspan(directory.value, directory.count);
+  }
+  // The entry of `directory` called `name`, or null.
+  const Entry* find(const Inode& directory, std::string_view name) const;
+  std::string_view symlink_target(const Inode& symlink) const { return targets_[symlink.value]; }
+  std::span<const Xattr> xattrs(const Inode& inode) const {
+    return inode.xattrs == kNone ? std::span<const Xattr>() : std::span(xattr_sets_[inode.xattrs]);
+  }
+  std::uint32_t object_count() const { return static_cast<std::uint32_t>(object_sizes_.size()); }
+  std::uint64_t object_size(std::uint32_t object) const { return object_sizes_[object]; }
+  // st_size of a node: content size, or length of the symlink's target; 0 otherwise.
+  std::uint64_t size_of(const Inode& inode) const;
+  // The directory that holds directory `index` (root: itself).
+  std::uint32_t parent_of(std::uint32_t index) const { return parents_[index]; }
+
+ private:
+  friend class TreeBuilder;
+  friend class TreeCodec;
+  std::vector<Inode> inodes_;
+  std::vector<std::uint32_t> parents_;  // of directories; kNone for the rest
+  std::vector<Entry> entries_;
+  std::string names_;
+  std::vector<std::string> targets_;
+  std::vector<std::vector<Xattr>> xattr_sets_;
+  std::vector<std::uint64_t> object_sizes_;
+};
+
+// Builds a Tree from nodes in any order. Used by the converter and by tests.
+class TreeBuilder {
+ public:
+  struct Attributes {
+    NodeType type = NodeType::kDirectory;
+    std::uint16_t mode = 0755;
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::int64_t mtime_s = 0;
+    std::uint32_t mtime_ns = 0;
+    std::vector<Xattr> xattrs;  // sorted by name by the builder
+    std::string target;         // symlink
+    std::uint32_t device_major = 0;
+    std::uint32_t device_minor = 0;
+    std::uint32_t object = kNone;  // regular: index given by add_object
+  };
+  using NodeId = std::uint32_t;
+
+  explicit TreeBuilder(Attributes root);
+  // Declares an object of `size` bytes; objects are numbered from 0 in the order of this call.
+  std::uint32_t add_object(std::uint64_t size);
+  // A new node under `parent`, which must be a directory.
+  NodeId add(NodeId parent, std::string name, Attributes attributes);
+  // Another name for `node`, which must not be a directory.
+  void add_link(NodeId parent, std::string name, NodeId node);
+  static constexpr NodeId kRoot = 0;
+
+  // kInvalid for an illegal or duplicate name. Objects are renumbered in the order in which inodes
+  // refer to them; `object_order` gives for each new number the old one. Objects nothing refers to
+  // are an error.
+  Result<Tree> build(std::vector<std::uint32_t>* object_order);
+
+ private:
+  struct Node;
+  struct Name {
+    std::string name;
+    NodeId node;
+  };
+  struct Node {
+    Attributes attributes;
+    std::vector<Name> children;
+    std::uint32_t links = 0;
+  };
+  std::vector<Node> nodes_;
+  std::vector<std::uint64_t> object_sizes_;
+};
+
+// --- objects, chunks, frames
+// ----------------------------------------------------------------------
+
+// Where an object's bytes lie: the data layers' tar streams, one after the other, form one raw
+// address space; an object's bytes are contiguous in it.
+struct Chunk {
+  ChunkDigest digest;
+  std::uint32_t size = 0;
+  std::uint64_t object_offset = 0;  // bytes from the start of the object
+};
+
+struct Frame {
+  std::uint64_t raw_offset = 0;  // in the raw address space
+  std::uint32_t raw_size = 0;
+  std::uint32_t stored_size = 0;
+  std::uint64_t stored_offset = 0;  // in its blob
+  std::uint32_t layer = 0;          // index of the data layer
+};
+
+// The objects' part: chunk lists and locations.
+class Objects {
+ public:
+  std::uint32_t count() const { return static_cast<std::uint32_t>(ids_.size()); }
+  const ObjectId& id(std::uint32_t object) const { return ids_[object]; }
+  std::uint64_t raw_offset(std::uint32_t object) const { return raw_offsets_[object]; }
+  std::uint32_t first_chunk(std::uint32_t object) const { return first_chunks_[object]; }
+  std::uint32_t chunk_count(std::uint32_t object) const {
+    return first_chunks_[object + 1] - first_chunks_[object];
+  }
+  // Chunks of all objects, in object order.
+  std::uint32_t total_chunks() const { return static_cast<std::uint32_t>(chunks_.size()); }
+  const Chunk& chunk(std::uint32_t index) const { return chunks_[index]; }
+  std::span<const Chunk> chunks_of(std::uint32_t object) const {
+    return std::span(chunks_).subspan(first_chunk(object), chunk_count(object));
+  }
+  // The object that chunk `index` belongs to.
+  std::uint32_t object_of_chunk(std::uint32_t index) const;
+  // The chunk of `object` that covers byte `offset` (< its size).
+  std::uint32_t chunk_at(std::uint32_t object, std::uint64_t offset) const;
+
+  std::uint32_t frame_count() const { return static_cast<std::uint32_t>(frames_.size()); }
+  const Frame& frame(std::uint32_t index) const { return frames_[index]; }
+  // The frame that holds all of chunk `index`, and where the chunk begins in the frame's raw bytes.
+  std::uint32_t frame_of_chunk(std::uint32_t index) const;
+  std::uint32_t offset_in_frame(std::uint32_t chunk) const;
+  // Chunk indexes that lie in frame `index`, in order of their place in it. Only first occurrences
+  // of objects have a place.
+  std::span<const std::uint32_t> chunks_in_frame(std::uint32_t index) const;
+
+ private:
+  friend class ObjectsCodec;
+  friend class Manifest;
+  Status link();  // derives what is below the line, checks cross references
+  std::vector<ObjectId> ids_;
+  std::vector<std::uint64_t> sizes_;
+  std::vector<std::uint64_t> raw_offsets_;
+  std::vector<std::uint32_t> first_chunks_;
+  std::vector<Chunk> chunks_;
+  std::vector<Frame> frames_;
+  // derived
+  std::vector<std::uint32_t> chunk_frames_;
+  std::vector<std::uint32_t> frame_first_;  // into frame_chunks_
+  std::vector<std::uint32_t> frame_chunks_;
+};
+
+// --- the whole
+// ------------------------------------------------------------------------------------
+
+struct ManifestLimits {
+  std::uint64_t entries = 5'000'000;
+  std::uint64_t chunks = 64'000'000;
+  std::uint64_t section_raw = std::uint64_t{4} << 30;  // one section, after decompression
+  std::uint64_t manifest_stored = std::uint64_t{2} << 30;
+  std::uint64_t logical_ratio = 10'000;  // sum of file sizes : sum of frames' raw sizes
+};
+
+// What the header says; known as soon as the header's bytes were checked against the anchor.
+struct ManifestHeader {
+  struct Section {
+    std::uint32_t kind = 0;
+    std::uint64_t offset = 0;  // from the start of the manifest
+    std::uint64_t stored_size = 0;
+    std::uint64_t raw_size = 0;
+    Digest digest;  // of the stored bytes
+  };
+  ChunkerParameters chunker;
+  std::uint64_t content_size = 0;  // sum of the objects' sizes
+  std::vector<Section> sections;
+};
+
+// Everything needed to write a manifest.
+struct ManifestParts {
+  ChunkerParameters chunker;
+  const Tree* tree = nullptr;
+  // Per object, in the tree's numbering.
+  struct Object {
+    std::uint64_t raw_offset = 0;
+    std::vector<ChunkDigest> digests;
+    std::vector<std::uint32_t> sizes;
+  };
+  std::vector<Object> objects;
+  std::vector<Frame> frames;
+};
+
+class Manifest {
+ public:
+  // Bytes of a manifest (header and sections); `header_size` says where the header ends. kInvalid
+  // when the parts contradict each other.
+  struct Written {
+    Bytes bytes;
+    std::uint64_t header_size = 0;
+    Digest digest;  // of the header
+  };
+  static Result<Written> write(const ManifestParts& parts);
+
+  // Step by step, as the bytes arrive. Each step checks size and digest before it parses.
+  static Result<ManifestHeader> read_header(ByteSpan bytes, const Anchor& anchor,
+                                            const ManifestLimits& limits = {});
+  // The byte range of the manifest that a mount needs: header and tree: [0, returned).
+  static std::uint64_t mount_size(const ManifestHeader& header);
+
+  // The whole, from all its bytes, checked against the anchor and validated completely.
+  // kCorrupt: a digest or structure is wrong. kInvalid: a version, section or limit we refuse.
+  static Result<std::shared_ptr<const Manifest>> read(ByteSpan bytes, const Anchor& anchor,
+                                                      const ManifestLimits& limits = {});
+
+  const Digest& digest() const { return digest_; }
+  const ManifestHeader& header() const { return header_; }
+  const Tree& tree() const { return tree_; }
+  const Objects& objects() const { return objects_; }
+
+ private:
+  Digest digest_;
+  ManifestHeader header_;
+  Tree tree_;
+  Objects objects_;
+};
+
+}  // namespace imsy::cdc

@@ -1,0 +1,21 @@
+// ObjectId: the name of a file's content, a hash over its chunk list.
+//
+//   id = SHA-256("imsy object v1\0" || size as 64-bit little endian || chunk digests in order)
+//
+// so a name cannot lie about its chunks: who knows an id can check a chunk list from anywhere.
+// The empty file has size 0 and no chunks.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "common/digest.h"
+
+namespace imsy::cdc {
+
+using ChunkDigest = Digest;  // SHA-256 of the chunk's bytes
+using ObjectId = Digest;
+
+ObjectId object_id(std::uint64_t size, std::span<const ChunkDigest> chunks);
+
+}  // namespace imsy::cdc
