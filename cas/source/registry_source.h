@@ -1,0 +1,19 @@
+// RegistrySource: a BlobSource that asks one or several registry repositories, in order.
+//
+// A repository that answers kNotFound, kDenied or kInvalid makes the next one be tried; the one
+// that worked last is tried first. Statistics of the wire are the HTTP client's.
+// Threads: as BlobSource.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cas/blob_source.h"
+#include "oci/registry.h"
+
+namespace imsy::cas {
+
+std::shared_ptr<BlobSource> make_registry_source(
+    std::vector<std::shared_ptr<oci::Registry>> repositories);
+
+}  // namespace imsy::cas
