@@ -111,6 +111,11 @@ Result<Json> parse_json(std::string_view text, std::string_view where) {
   if (text.starts_with("\xEF\xBB\xBF")) {
     return Error(Errc::kInvalid, std::string(where) + ": no valid JSON at byte 1");
   }
+  // The library takes a zero byte for the end of the text and would ignore what follows.
+  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    return Error(Errc::kInvalid,
+                 std::string(where) + ": no valid JSON at byte " + std::to_string(zero + 1));
+  }
   Builder builder;
   if (!Json::sax_parse(text, &builder)) {
     return Error(Errc::kInvalid, std::string(where) + ": " + builder.problem());
