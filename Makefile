@@ -1,0 +1,49 @@
+# The front door. Each target does what its line says; CMake and ctest do the work.
+# Tests that mount need root: without it they are started through sudo.
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+PREFIX ?= /usr/local
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+CTEST = ctest --output-on-failure --no-tests=error -j$(JOBS)
+SOURCES = $(shell find . \( -path ./build -o -path ./.cache -o -path ./.git \) -prune -o \
+            \( -name '*.cc' -o -name '*.h' \) -print)
+
+.PHONY: deps all tools test integration e2e conformance demo asan tsan fuzz format style tidy \
+        install clean
+
+all:            ## build everything
+	cmake --preset dev
+	cmake --build build/dev -j$(JOBS)
+deps:           ## install the Debian packages that are missing
+	scripts/deps.sh
+tools: deps     ## bring registry, containerd, nerdctl ... into .cache, without installing them
+	scripts/tools.py
+test: tools all ## unit, integration, conformance and short end-to-end tests
+	$(AS_ROOT) $(CTEST) --test-dir build/dev -LE long
+integration: tools all
+	$(AS_ROOT) $(CTEST) --test-dir build/dev -L integration
+e2e: tools all  ## all end-to-end tests, those with the large demo images included
+	$(AS_ROOT) $(CTEST) --test-dir build/dev -L e2e
+conformance: tools all
+	$(AS_ROOT) $(CTEST) --test-dir build/dev -L conformance
+demo: tools all ## two versions of a real image: ordinary and converted, side by side
+	$(AS_ROOT) scripts/demo.py
+asan tsan: deps ## unit tests under AddressSanitizer and UBSan, or under ThreadSanitizer
+	cmake --preset $@
+	cmake --build build/$@ -j$(JOBS)
+	$(CTEST) --test-dir build/$@ -L unit
+fuzz: deps      ## every fuzz target for FUZZ_SECONDS
+	cmake --preset fuzz
+	cmake --build build/fuzz -j$(JOBS)
+	scripts/fuzz.sh build/fuzz $(FUZZ_SECONDS)
+format:
+	clang-format -i $(SOURCES)
+style:          ## what can be checked without building
+	clang-format --dry-run --Werror $(SOURCES)
+	tests/tidy_test.py
+tidy: deps all style
+	run-clang-tidy -quiet -p build/dev -j$(JOBS) "^$(CURDIR)/(?!build/|\.cache/)"
+install: all
+	cmake --install build/dev --prefix $(PREFIX)
+clean:          ## remove what was built; .cache stays (remove it by hand)
+	rm -rf build

@@ -1,0 +1,32 @@
+#!/bin/bash
+# Installs the Debian packages that building and testing need; quick when they are all there.
+# Servers (registry, containerd, runc ...) are not installed: scripts/tools.py unpacks them
+# into .cache, so that no service gets started and nothing of the machine changes.
+set -euo pipefail
+
+build=(
+  build-essential cmake ninja-build pkg-config
+  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
+  libfuse3-dev fuse3 libssl-dev libzstd-dev libcurl4-openssl-dev libisal-dev libsqlite3-dev
+  nlohmann-json3-dev libspdlog-dev libcli11-dev libtomlplusplus-dev libcpp-httplib-dev
+  libgtest-dev libgmock-dev libbenchmark-dev
+)
+tests=(ca-certificates git python3 zstd mmdebstrap)
+style=(clang clang-format clang-tidy)
+
+missing=()
+for package in "${build[@]}" "${tests[@]}" "${style[@]}"; do
+  state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+  [[ $state == installed ]] || missing+=("$package")
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+as_root=()
+if [[ $(id -u) != 0 ]]; then
+  command -v sudo >/dev/null || { echo "deps: run as root, or install sudo" >&2; exit 1; }
+  as_root=(sudo)
+fi
+echo "deps: installing ${missing[*]}"
+apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
+"${as_root[@]}" "${apt[@]}" update
+"${as_root[@]}" "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
