@@ -32,6 +32,12 @@ GO_MINIMUM = (1, 23)
 NERDCTL_MINIMUM = (1, 7)
 APT = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]
 
+# Go counts its uses in the user's configuration folder: in ours instead. Its settings stay the
+# user's, who may have named a module proxy there.
+USER_CONFIG = os.environ.get("XDG_CONFIG_HOME", os.path.expanduser("~/.config"))
+GO_ENVIRONMENT = {"GOENV": os.path.join(USER_CONFIG, "go", "env"), **os.environ,
+                  "GOTOOLCHAIN": "local", "XDG_CONFIG_HOME": str(CACHE / "go" / "config")}
+
 
 class ToolError(Exception):
     """Something could not be brought; the text says what, and what to do."""
@@ -155,8 +161,8 @@ def go():
     """The Go command to build with: PATH's when new enough."""
     found = shutil.which("go")
     if found:
-        shown = subprocess.run([found, "env", "GOVERSION"], text=True, capture_output=True,
-                               check=False, env={**os.environ, "GOTOOLCHAIN": "local"}).stdout
+        shown = subprocess.run([found, "version"], text=True, capture_output=True, check=False,
+                               env=GO_ENVIRONMENT).stdout
         if version_of(shown) >= GO_MINIMUM:
             return pathlib.Path(found)
     return go_from_backports()
@@ -173,19 +179,17 @@ def go_build(module, target, arguments):
         return target
     command = go()
     say(f"building {target.name} with {command}")
-    environment = dict(os.environ, GOTOOLCHAIN="local", GOWORK="off", CGO_ENABLED="0",
+    environment = dict(GO_ENVIRONMENT, GOWORK="off", CGO_ENABLED="0",
                        GOFLAGS="-mod=mod -modcacherw -buildvcs=false",
                        GOCACHE=str(CACHE / "go" / "build"), GOMODCACHE=str(CACHE / "go" / "mod"),
                        GOPATH=str(CACHE / "go" / "path"))
     # Built in a copy: -mod=mod may write to go.sum, and a checkout must stay as it was.
     with tempfile.TemporaryDirectory(prefix="go-", dir=CACHE) as scratch:
-        copy = pathlib.Path(scratch) / module
+        copy = pathlib.Path(scratch) / "module"
         shutil.copytree(folder, copy)
         target.parent.mkdir(parents=True, exist_ok=True)
         made = pathlib.Path(scratch) / target.name
         run([command] + arguments[:1] + ["-o", made] + arguments[1:], cwd=copy, env=environment)
-        if made.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
         made.replace(target)
     mark(target, recipe)
     return target

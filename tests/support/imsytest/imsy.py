@@ -1,0 +1,72 @@
+"""Our own programs, as tests and the demo run them."""
+
+import json
+
+from . import env
+from .process import Failed, accepts, run, wait_for
+
+
+def convert(source, target, *options, **more):
+    """Runs imsy-convert over plain HTTP."""
+    return run([env.program("imsy-convert"), "--plain-http", "--quiet", *options, source, target],
+               **more)
+
+
+class Snapshotter:
+    """One imsy-snapshotter; endpoints maps a registry's host to where it is really reached."""
+
+    def __init__(self, box, endpoints=None, name="imsy"):
+        self.box = box
+        self.name = name
+        self.socket = box.short / f"{name}.sock"
+        self.root = box.path(name, "root")
+        self.state = box.path(name, "state")
+        self._config = box.folder / f"{name}.toml"
+        self.child = None
+        self.configure(endpoints or {})
+        self.start()
+        box.callback(self.stop)
+
+    def configure(self, endpoints):
+        """Writes the configuration; read at the next start."""
+        text = 'log_level = "info"\n'
+        for host, urls in endpoints.items():
+            text += f'[[registry]]\nhost = "{host}"\nendpoints = {json.dumps(urls)}\n'
+        self._config.write_text(text)
+
+    def start(self):
+        self.child = self.box.child(self.name, [
+            env.program("imsy-snapshotter"), "--root", self.root, "--address", self.socket,
+            "--state", self.state, "--config", self._config], env=env.environment())
+        wait_for(lambda: accepts(self.socket), "the snapshotter's socket", alive=self.child)
+
+    def kill(self):
+        """kill -9: no chance to write anything."""
+        self.child.kill()
+        self.child = None
+
+    def stop(self):
+        """Asks to end; anything but a clean end is a failure."""
+        if not self.child:
+            return
+        child, self.child = self.child, None
+        code = child.stop()
+        if code != 0:
+            raise Failed(f"imsy-snapshotter ended with {code}\n{child.log_tail()}")
+
+    def log(self):
+        return (self.box.folder / f"{self.name}.log").read_text(errors="replace")
+
+    def stats(self):
+        """What the program says of itself: bytes fetched, requests, images."""
+        try:
+            return json.loads((self.state / "stats.json").read_text())
+        except FileNotFoundError:
+            return {"bytes_fetched": 0, "requests": 0, "bytes_local": 0, "images": []}
+
+    def wait_resident(self, images=1, deadline=300):
+        """Waits until that many images are complete in the store."""
+        def complete():
+            known = self.stats()["images"]
+            return len(known) >= images and all(image["resident"] for image in known)
+        wait_for(complete, f"{images} resident image(s)", deadline, alive=self.child)
