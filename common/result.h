@@ -130,11 +130,13 @@ void ignore(const Result<T>&, const char* /*why*/) {}
 
 // IMSY_TRY(expr): returns the error of `expr` from the enclosing function, if it has one.
 // IMSY_TRY_ASSIGN(decl, expr): the same, else binds the value: IMSY_TRY_ASSIGN(auto fd, open(p));
-#define IMSY_TRY(expr)                                               \
-  do {                                                               \
-    auto imsy_try_result = (expr);                                   \
-    if (!imsy_try_result) return std::move(imsy_try_result).error(); \
+#define IMSY_TRY_IMPL(tmp, expr)             \
+  do {                                       \
+    auto tmp = (expr);                       \
+    if (!tmp) return std::move(tmp).error(); \
   } while (false)
+
+#define IMSY_TRY(expr) IMSY_TRY_IMPL(IMSY_CONCAT(imsy_try_, __COUNTER__), expr)
 
 #define IMSY_TRY_ASSIGN_IMPL(tmp, decl, expr) \
   auto tmp = (expr);                          \

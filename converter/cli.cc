@@ -1,0 +1,136 @@
+#include "converter/cli.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <ostream>
+#include <thread>
+
+#include "common/log.h"
+#include "converter/convert.h"
+#include "oci/http.h"
+
+#ifndef IMSY_VERSION
+#define IMSY_VERSION "unknown"
+#endif
+
+namespace imsy::converter {
+namespace {
+
+struct Arguments {
+  std::string source;
+  std::string target;
+  std::string platform;
+  std::string report;
+  std::string temporary;
+  int level = DataLayerOptions{}.level;
+  unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
+  bool plain_http = false;
+  bool quiet = false;
+};
+
+oci::Json to_json(const ImageReport& image) {
+  const DataLayer& layer = image.data_layer;
+  return oci::Json{
+      {"platform", image.platform},
+      {"source", image.source.to_string()},
+      {"manifest", image.manifest.to_string()},
+      {"artifact", image.artifact.to_string()},
+      {"data_layer",
+       {{"digest", layer.anchor.data_layers[0].blob.to_string()},
+        {"diff_id", layer.anchor.data_layers[0].diff_id.to_string()},
+        {"size", layer.anchor.data_layers[0].size},
+        {"raw_size", layer.raw_size},
+        {"frames", layer.frames}}},
+      {"cdc_manifest",
+       {{"digest", layer.anchor.manifest.to_string()},
+        {"size", layer.manifest_size},
+        {"mount_size", layer.mount_size}}},
+      {"inodes", image.inodes},
+      {"chunks", layer.chunks},
+      {"content_bytes", image.content_bytes},
+      {"warnings",
+       {{"duplicate_entries", image.warnings.duplicate_entries},
+        {"symlinked_parents", image.warnings.symlinked_parents},
+        {"ignored_whiteouts", image.warnings.ignored_whiteouts},
+        {"whiteout_devices", image.warnings.whiteout_devices},
+        {"dropped_xattrs", image.warnings.dropped_xattrs}}},
+  };
+}
+
+Status write_report(const std::string& path, const ConvertReport& report) {
+  oci::Json json{{"digest", report.digest.to_string()}, {"images", oci::Json::array()}};
+  for (const auto& image : report.images) json["images"].push_back(to_json(image));
+  return replace_file(path, as_bytes(json.dump(2) + "\n"), 0644);
+}
+
+Status check_target(const Location& target) {
+  if (target.object.starts_with("sha256:")) {
+    return Error(Errc::kInvalid, target.text + ": the target needs a tag, not a digest");
+  }
+  return {};
+}
+
+Result<ConvertReport> run_conversion(const Arguments& arguments) {
+  IMSY_TRY_ASSIGN(const auto source, Location::parse(arguments.source));
+  IMSY_TRY_ASSIGN(const auto target, Location::parse(arguments.target));
+  IMSY_TRY(check_target(target));
+  oci::HttpClient http;
+  IMSY_TRY_ASSIGN(const auto from, open(source, Access::kRead, arguments.plain_http, http));
+  IMSY_TRY_ASSIGN(const auto to, open(target, Access::kWrite, arguments.plain_http, http));
+
+  ConvertOptions options;
+  options.data_layer.level = arguments.level;
+  options.data_layer.jobs = arguments.jobs;
+  options.platform = arguments.platform;
+  options.temporary = arguments.temporary.empty() ? std::filesystem::temp_directory_path()
+                                                  : std::filesystem::path(arguments.temporary);
+  Progress progress(!arguments.quiet && ::isatty(STDERR_FILENO) == 1);
+  IMSY_TRY_ASSIGN(auto report, convert(*from, source, *to, target, options, progress));
+  if (!arguments.report.empty()) IMSY_TRY(write_report(arguments.report, report));
+  return report;
+}
+
+void define(CLI::App& app, Arguments& arguments) {
+  app.add_option("SRC", arguments.source, "image to read: registry/repository:tag or oci:DIR[:tag]")
+      ->required();
+  app.add_option("DST", arguments.target, "where to write it, in the same forms")->required();
+  app.add_option("--level", arguments.level, "zstd level")
+      ->check(CLI::Range(1, 22))
+      ->capture_default_str();
+  app.add_option("--jobs", arguments.jobs, "compressing threads; the result does not depend on it")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--platform", arguments.platform,
+                 "os/arch[/variant]: convert only this image of an index (default: all)");
+  app.add_option("--report", arguments.report, "write figures and digests to this file, as JSON");
+  app.add_option("--tmp", arguments.temporary,
+                 "directory for a spool of at most the image's inflated size (default: $TMPDIR)");
+  app.add_flag("--plain-http", arguments.plain_http, "speak http, not https, to registries");
+  app.add_flag("--quiet", arguments.quiet, "no progress, no summary");
+  app.set_version_flag("--version", "imsy-convert " IMSY_VERSION);
+}
+
+}  // namespace
+
+int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  Arguments arguments;
+  CLI::App app{"Convert a container image so that nodes fetch only the chunks they lack.",
+               "imsy-convert"};
+  define(app, arguments);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, out, err) == 0 ? 0 : 2;
+  }
+  ignore(log::configure("warn"), "the level is a constant");
+  const auto report = run_conversion(arguments);
+  if (!report) {
+    err << "imsy-convert: " << report.error().message() << '\n';
+    return 1;
+  }
+  if (!arguments.quiet) out << report->digest.to_string() << '\n';
+  return 0;
+}
+
+}  // namespace imsy::converter

@@ -1,0 +1,169 @@
+#include "converter/convert.h"
+
+#include "converter/content_spool.h"
+#include "converter/image_writer.h"
+#include "converter/layer_reader.h"
+
+namespace imsy::converter {
+namespace {
+
+constexpr std::size_t kLayersMax = 4096;
+
+// One conversion: from where, to where, how.
+struct Job {
+  oci::Repository& from;
+  oci::Repository& to;
+  const ConvertOptions& options;
+  Progress& progress;
+};
+
+struct Source {
+  oci::Document document;
+  oci::Manifest manifest;
+  oci::ImageConfig config;
+};
+
+Result<Source> read_source(Job& job, oci::Document document) {
+  Source source;
+  IMSY_TRY_ASSIGN(source.manifest, oci::parse_manifest(document));
+  IMSY_TRY_ASSIGN(const auto bytes, job.from.get_blob(source.manifest.config, oci::kDocumentLimit));
+  IMSY_TRY_ASSIGN(source.config, oci::parse_config(bytes));
+  const std::size_t layers = source.manifest.layers.size();
+  if (layers != source.config.diff_ids.size()) {
+    return Error(Errc::kInvalid, "the manifest has " + std::to_string(layers) +
+                                     " layers, but the configuration has " +
+                                     std::to_string(source.config.diff_ids.size()) + " diffIDs");
+  }
+  if (layers > kLayersMax) return Error(Errc::kInvalid, "more than 4096 layers");
+  source.document = std::move(document);
+  return source;
+}
+
+Result<DataLayer> upload_data_layer(Job& job, const PlannedImage& planned,
+                                    const ContentSpool& spool) {
+  IMSY_TRY_ASSIGN(const auto blob, job.to.create_blob());
+  IMSY_TRY_ASSIGN(auto layer,
+                  write_data_layer(planned, spool, job.options.data_layer, *blob, job.progress));
+  IMSY_TRY(blob->commit(layer.anchor.data_layers[0].blob));
+  return layer;
+}
+
+// Blobs before the manifest that names them, the manifest before its artifact.
+Status publish(Job& job, const ConvertedImage& image) {
+  IMSY_TRY(job.to.put_blob(as_bytes(image.anchor_tar), sha256(image.anchor_tar)));
+  IMSY_TRY(job.to.put_blob(as_bytes(image.config), sha256(image.config)));
+  IMSY_TRY(job.to.put_blob(as_bytes("{}"), sha256("{}")));
+  IMSY_TRY(job.to.put_manifest(image.manifest, ""));
+  IMSY_TRY(job.to.put_manifest(image.artifact, ""));
+  return job.to.add_referrer(image.manifest.digest, image.artifact_descriptor);
+}
+
+std::string platform_name(const oci::Platform& platform) {
+  std::string name = platform.os + "/" + platform.architecture;
+  return platform.variant.empty() ? name : name + "/" + platform.variant;
+}
+
+struct Converted {
+  oci::Document manifest;
+  oci::Descriptor descriptor;
+  ImageReport report;
+};
+
+// The conversion of one image, on one screen.
+Result<Converted> convert_image(Job& job, oci::Document document) {
+  IMSY_TRY_ASSIGN(const Source source, read_source(job, std::move(document)));
+  std::uint64_t bytes = 0;
+  for (const auto& layer : source.manifest.layers) bytes += layer.size;
+  job.progress.begin_image(platform_name(source.config.platform), bytes);
+
+  IMSY_TRY_ASSIGN(auto spool,
+                  ContentSpool::create(job.options.temporary, job.options.data_layer.chunker));
+  LayerTree tree(job.options.limits);
+  for (std::size_t i = 0; i < source.manifest.layers.size(); ++i) {
+    IMSY_TRY(read_layer(job.from, source.manifest.layers[i], source.config.diff_ids[i], tree, spool,
+                        job.progress));
+  }
+  IMSY_TRY_ASSIGN(const auto planned, plan_image(tree, spool));
+  IMSY_TRY_ASSIGN(const auto layer, upload_data_layer(job, planned, spool));
+  IMSY_TRY_ASSIGN(const auto image,
+                  make_image(source.document, source.manifest, source.config, layer.anchor));
+  IMSY_TRY(publish(job, image));
+
+  ImageReport report;
+  report.platform = platform_name(source.config.platform);
+  report.source = source.document.digest;
+  report.manifest = image.manifest.digest;
+  report.artifact = image.artifact.digest;
+  report.data_layer = layer;
+  report.inodes = planned.tree.inode_count();
+  for (std::uint32_t i = 0; i < planned.tree.object_count(); ++i) {
+    report.content_bytes += planned.tree.object_size(i);
+  }
+  report.warnings = tree.warnings();
+  return Converted{image.manifest, image.manifest_descriptor, report};
+}
+
+// Which entries of an index are images for a platform; others (attestations and the like) describe
+// the original image and are left behind with it.
+bool is_wanted(const oci::Descriptor& entry, const std::string& platform) {
+  if (!oci::is_manifest(entry.media_type) || !entry.platform) return false;
+  if (entry.platform->os == "unknown" || !entry.artifact_type.empty()) return false;
+  return platform.empty() || platform_name(*entry.platform) == platform;
+}
+
+Result<oci::Document> convert_index(Job& job, const oci::Document& document,
+                                    ConvertReport& report) {
+  IMSY_TRY_ASSIGN(const auto index, oci::parse_index(document));
+  oci::Index converted;
+  converted.media_type = oci::media_type::kOciIndex;
+  converted.annotations = index.annotations;
+  for (const auto& entry : index.manifests) {
+    if (!is_wanted(entry, job.options.platform)) continue;
+    IMSY_TRY_ASSIGN(auto original, job.from.get_manifest(entry.digest.to_string()));
+    auto image = convert_image(job, std::move(original));
+    if (!image) return image.error().with_context(platform_name(*entry.platform));
+    image->descriptor.platform = entry.platform;
+    image->descriptor.annotations = entry.annotations;
+    converted.manifests.push_back(image->descriptor);
+    report.images.push_back(image->report);
+  }
+  if (converted.manifests.empty()) {
+    return Error(Errc::kNotFound,
+                 job.options.platform.empty()
+                     ? "the index holds no image manifest"
+                     : "the index holds no image for platform " + job.options.platform);
+  }
+  oci::Document made;
+  made.media_type = oci::media_type::kOciIndex;
+  made.bytes = converted.to_json().dump();
+  made.digest = sha256(made.bytes);
+  return made;
+}
+
+}  // namespace
+
+Result<ConvertReport> convert(oci::Repository& from, const Location& source, oci::Repository& to,
+                              const Location& target, const ConvertOptions& options,
+                              Progress& progress) {
+  Job job{from, to, options, progress};
+  ConvertReport report;
+  auto document = resolve(from, source);
+  if (!document) return document.error().with_context(source.text);
+
+  oci::Document published;
+  if (oci::is_index(document->media_type)) {
+    auto index = convert_index(job, *document, report);
+    if (!index) return index.error().with_context(source.text);
+    published = std::move(*index);
+  } else {
+    auto image = convert_image(job, std::move(*document));
+    if (!image) return image.error().with_context(source.text);
+    report.images.push_back(image->report);
+    published = std::move(image->manifest);
+  }
+  IMSY_TRY(to.put_manifest(published, target.object));
+  report.digest = published.digest;
+  return report;
+}
+
+}  // namespace imsy::converter

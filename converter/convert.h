@@ -1,0 +1,49 @@
+// Conversion of an image: read its layers, squash them, chunk, write, publish.
+//
+// Promises
+//   * The result runs on every runtime that unpacks tar+zstd, and has the original's tree.
+//   * Deterministic: the same input and options give the same bytes, with any number of threads.
+//   * Nothing is published before it is complete: blobs first, then manifests, the tag last.
+// Threads: convert() from one thread; it starts its own. Waits for network and disk.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "converter/data_layer.h"
+#include "converter/layer_tree.h"
+#include "converter/location.h"
+#include "converter/progress.h"
+
+namespace imsy::converter {
+
+struct ConvertOptions {
+  DataLayerOptions data_layer;
+  LayerLimits limits;
+  std::string platform;             // "os/arch[/variant]": only this one of an index; "": all
+  std::filesystem::path temporary;  // directory of the spool
+};
+
+struct ImageReport {
+  std::string platform;
+  Digest source;    // manifest that was read
+  Digest manifest;  // manifest that was written
+  Digest artifact;
+  DataLayer data_layer;
+  std::uint64_t inodes = 0;
+  std::uint64_t content_bytes = 0;  // distinct file contents
+  LayerWarnings warnings;
+};
+
+struct ConvertReport {
+  Digest digest;  // of what the destination's tag now names
+  std::vector<ImageReport> images;
+};
+
+// Converts what `source` names into `target`.
+Result<ConvertReport> convert(oci::Repository& from, const Location& source, oci::Repository& to,
+                              const Location& target, const ConvertOptions& options,
+                              Progress& progress);
+
+}  // namespace imsy::converter

@@ -1,0 +1,281 @@
+#include "converter/data_layer.h"
+
+#include <deque>
+#include <future>
+#include <utility>
+
+#include "common/thread_pool.h"
+#include "converter/tar_image.h"
+
+namespace imsy::converter {
+namespace {
+
+// Encoders are expensive to make; each task borrows one.
+class EncoderPool {
+ public:
+  explicit EncoderPool(int level) : level_(level) {}
+  Bytes encode(ByteSpan raw) {
+    auto encoder = take();
+    Bytes stored = encoder.encode(raw);
+    MutexLock lock(mu_);
+    idle_.push_back(std::move(encoder));
+    return stored;
+  }
+
+ private:
+  cdc::FrameEncoder take() {
+    MutexLock lock(mu_);
+    if (idle_.empty()) return cdc::FrameEncoder(level_);
+    auto encoder = std::move(idle_.back());
+    idle_.pop_back();
+    return encoder;
+  }
+  const int level_;
+  Mutex mu_;
+  std::vector<cdc::FrameEncoder> idle_ IMSY_GUARDED_BY(mu_);
+};
+
+// Cuts the tar stream into frames, has them compressed, and writes them in order.
+class FrameWriter {
+ public:
+  FrameWriter(const DataLayerOptions& options, ByteWriter& output, Progress& progress)
+      : target_(options.frame_target),
+        in_flight_max_(4 * std::size_t{options.jobs}),
+        output_(output),
+        progress_(progress),
+        encoders_(options.level),
+        pool_("compress", options.jobs) {}
+
+  // Tar headers and padding: they go into the frame of the chunk behind them.
+  Status add_metadata(ByteSpan bytes) {
+    append(metadata_, bytes);
+    raw_size_ += bytes.size();
+    if (metadata_.size() + current_.size() <= target_) return {};
+    if (!current_.empty()) IMSY_TRY(close_frame());
+    std::swap(current_, metadata_);
+    return metadata_.size() + current_.size() > target_ ? close_frame() : Status();
+  }
+
+  // A whole chunk; `fill` puts its bytes where it is told.
+  template <typename Fill>
+  Status add_chunk(std::uint32_t size, Fill fill) {
+    if (!current_.empty() && current_.size() + metadata_.size() + size > target_) {
+      IMSY_TRY(close_frame());
+    }
+    append(current_, metadata_);
+    metadata_.clear();
+    const std::size_t begin = current_.size();
+    current_.resize(begin + size);
+    raw_size_ += size;
+    return fill(std::span(current_).subspan(begin));
+  }
+
+  Status finish() {
+    append(current_, metadata_);
+    metadata_.clear();
+    if (!current_.empty()) IMSY_TRY(close_frame());
+    while (!in_flight_.empty()) IMSY_TRY(write_next());
+    return {};
+  }
+
+  // Bytes behind the frames, hashed and written as they are.
+  Status write_behind(ByteSpan bytes) {
+    blob_hash_.update(bytes);
+    stored_size_ += bytes.size();
+    return output_.write(bytes);
+  }
+
+  std::uint64_t raw_size() const { return raw_size_; }
+  std::uint64_t stored_size() const { return stored_size_; }
+  const std::vector<cdc::Frame>& frames() const { return frames_; }
+  Digest finish_diff_id() { return raw_hash_.finish(); }
+  Digest finish_blob() { return blob_hash_.finish(); }
+
+ private:
+  struct Pending {
+    std::uint32_t raw_size = 0;
+    std::future<Bytes> stored;
+  };
+
+  Status close_frame() {
+    while (in_flight_.size() >= in_flight_max_) IMSY_TRY(write_next());
+    raw_hash_.update(current_);
+    auto raw = std::make_shared<Bytes>(std::exchange(current_, {}));
+    auto task = std::make_shared<std::packaged_task<Bytes()>>(
+        [this, raw] { return encoders_.encode(*raw); });
+    in_flight_.push_back({static_cast<std::uint32_t>(raw->size()), task->get_future()});
+    pool_.submit([task] { (*task)(); });
+    return {};
+  }
+
+  Status write_next() {
+    Pending next = std::move(in_flight_.front());
+    in_flight_.pop_front();
+    const Bytes stored = next.stored.get();
+    cdc::Frame frame;
+    frame.raw_offset = frames_raw_;
+    frame.raw_size = next.raw_size;
+    frame.stored_size = static_cast<std::uint32_t>(stored.size());
+    frame.stored_offset = stored_size_;
+    frames_raw_ += next.raw_size;
+    frames_.push_back(frame);
+    progress_.add_written(next.raw_size, stored.size());
+    return write_behind(stored);
+  }
+
+  const std::size_t target_;
+  const std::size_t in_flight_max_;
+  ByteWriter& output_;
+  Progress& progress_;
+  Bytes current_;   // the frame being filled
+  Bytes metadata_;  // not yet in a frame
+  std::uint64_t raw_size_ = 0;
+  std::uint64_t stored_size_ = 0;
+  std::uint64_t frames_raw_ = 0;  // raw bytes in frames_
+  std::vector<cdc::Frame> frames_;
+  Hasher raw_hash_;
+  Hasher blob_hash_;
+  std::deque<Pending> in_flight_;
+  EncoderPool encoders_;
+  ThreadPool pool_;  // last: its tasks use the encoders
+};
+
+// The content of `object`, chunk by chunk, and the padding behind it.
+Status write_content(const PlannedImage& image, const ContentSpool& spool, std::uint32_t object,
+                     FrameWriter& frames) {
+  static constexpr std::byte kZeros[512] = {};
+  const std::uint32_t content = image.contents[object];
+  std::uint64_t offset = 0;
+  for (const std::uint32_t size : spool.chunk_sizes(content)) {
+    IMSY_TRY(frames.add_chunk(
+        size, [&](std::span<std::byte> place) { return spool.read(content, offset, place); }));
+    offset += size;
+  }
+  return frames.add_metadata(std::span(kZeros).first(oci::tar::padding(offset)));
+}
+
+// The whole tar. Returns for each object where its first copy begins.
+Result<std::vector<std::uint64_t>> write_tar(const PlannedImage& image, const ContentSpool& spool,
+                                             FrameWriter& frames) {
+  static constexpr std::byte kEnd[oci::tar::kEndSize] = {};
+  constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
+  std::vector<std::uint64_t> offsets(image.contents.size(), kNowhere);
+  IMSY_TRY(for_each_tar_entry(
+      image.tree, [&](const oci::tar::Header& header, std::uint32_t object) -> Status {
+        auto encoded = oci::tar::encode_header(header);
+        if (!encoded) return encoded.error().with_context("tar header of " + header.name);
+        IMSY_TRY(frames.add_metadata(as_bytes(*encoded)));
+        if (object == cdc::kNone) return {};
+        if (offsets[object] == kNowhere) offsets[object] = frames.raw_size();
+        return write_content(image, spool, object, frames);
+      }));
+  IMSY_TRY(frames.add_metadata(kEnd));
+  IMSY_TRY(frames.finish());
+  return offsets;
+}
+
+Result<cdc::Manifest::Written> make_manifest(const PlannedImage& image, const ContentSpool& spool,
+                                             const cdc::ChunkerParameters& chunker,
+                                             const std::vector<std::uint64_t>& offsets,
+                                             const std::vector<cdc::Frame>& frames) {
+  cdc::ManifestParts parts;
+  parts.chunker = chunker;
+  parts.tree = &image.tree;
+  parts.frames = frames;
+  parts.objects.resize(offsets.size());
+  for (std::size_t i = 0; i < offsets.size(); ++i) {
+    const auto digests = spool.digests(image.contents[i]);
+    const auto sizes = spool.chunk_sizes(image.contents[i]);
+    parts.objects[i].raw_offset = offsets[i];
+    parts.objects[i].digests.assign(digests.begin(), digests.end());
+    parts.objects[i].sizes.assign(sizes.begin(), sizes.end());
+  }
+  return cdc::Manifest::write(parts);
+}
+
+cdc::TreeBuilder::Attributes attributes_of(const LayerTree::Inode& inode) {
+  cdc::TreeBuilder::Attributes attributes;
+  attributes.type = inode.type;
+  attributes.mode = inode.mode;
+  attributes.uid = inode.uid;
+  attributes.gid = inode.gid;
+  attributes.mtime_s = inode.mtime_s;
+  attributes.mtime_ns = inode.mtime_ns;
+  attributes.xattrs = inode.xattrs;
+  attributes.target = inode.target;
+  attributes.device_major = inode.device_major;
+  attributes.device_minor = inode.device_minor;
+  return attributes;
+}
+
+}  // namespace
+
+Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool) {
+  cdc::TreeBuilder builder(attributes_of(layers.inode(LayerTree::kRoot)));
+  std::vector<std::uint32_t> object_of(spool.count(), cdc::kNone);
+  std::vector<std::uint32_t> content_of;
+  std::vector<std::uint32_t> built(layers.inode_count(), cdc::kNone);
+  std::deque<std::pair<LayerTree::InodeId, cdc::TreeBuilder::NodeId>> directories;
+  directories.emplace_back(LayerTree::kRoot, cdc::TreeBuilder::kRoot);
+
+  while (!directories.empty()) {
+    const auto [directory, node] = directories.front();
+    directories.pop_front();
+    for (const auto& [name, entry] : layers.inode(directory).directory->children) {
+      const LayerTree::Inode& inode = layers.inode(entry.inode);
+      std::uint32_t& known = built[entry.inode];
+      if (known != cdc::kNone) {
+        builder.add_link(node, name, known);
+        continue;
+      }
+      auto attributes = attributes_of(inode);
+      if (inode.type == cdc::NodeType::kRegular) {
+        std::uint32_t& object = object_of[inode.content];
+        if (object == cdc::kNone) {
+          object = builder.add_object(spool.size(inode.content));
+          content_of.push_back(inode.content);
+        }
+        attributes.object = object;
+      }
+      known = builder.add(node, name, std::move(attributes));
+      if (inode.type == cdc::NodeType::kDirectory) directories.emplace_back(entry.inode, known);
+    }
+  }
+  PlannedImage image;
+  std::vector<std::uint32_t> order;
+  IMSY_TRY_ASSIGN(image.tree, builder.build(&order));
+  for (const std::uint32_t old : order) image.contents.push_back(content_of[old]);
+  return image;
+}
+
+Result<DataLayer> write_data_layer(const PlannedImage& image, const ContentSpool& spool,
+                                   const DataLayerOptions& options, ByteWriter& output,
+                                   Progress& progress) {
+  FrameWriter frames(options, output, progress);
+  IMSY_TRY_ASSIGN(const auto offsets, write_tar(image, spool, frames));
+  IMSY_TRY_ASSIGN(const auto manifest,
+                  make_manifest(image, spool, options.chunker, offsets, frames.frames()));
+  IMSY_TRY_ASSIGN(const Bytes header, cdc::skippable_header(manifest.bytes.size()));
+  IMSY_TRY(frames.write_behind(header));
+
+  DataLayer layer;
+  layer.raw_size = frames.raw_size();
+  layer.frames = frames.frames().size();
+  for (const std::uint32_t content : image.contents) {
+    layer.chunks += spool.chunk_sizes(content).size();
+  }
+  layer.manifest_size = manifest.bytes.size();
+  layer.anchor.manifest = manifest.digest;
+  layer.anchor.header_size = manifest.header_size;
+  layer.anchor.manifest_size = manifest.bytes.size();
+  layer.anchor.manifest_offset = frames.stored_size();
+  IMSY_TRY(frames.write_behind(manifest.bytes));
+  layer.anchor.data_layers.push_back(
+      {frames.finish_blob(), frames.stored_size(), frames.finish_diff_id()});
+  // Reading it back proves, before anything is published, that every node will accept it.
+  IMSY_TRY_ASSIGN(const auto checked, cdc::Manifest::read(manifest.bytes, layer.anchor));
+  layer.mount_size = cdc::Manifest::mount_size(checked->header());
+  return layer;
+}
+
+}  // namespace imsy::converter

@@ -1,0 +1,49 @@
+// The data layer: a tree's tar as zstd frames, with the CDC manifest in a skippable frame behind.
+//
+// Frames hold whole chunks with the tar headers and padding before them; they are compressed on
+// several threads and written in order, so the bytes do not depend on the number of threads.
+// docs/format/data-layer.md.
+// Threads: one caller; compression on `jobs` threads inside. Waits for disk and network.
+#pragma once
+
+#include <cstdint>
+
+#include "cdc/anchor.h"
+#include "cdc/frame.h"
+#include "cdc/manifest.h"
+#include "common/stream.h"
+#include "converter/content_spool.h"
+#include "converter/layer_tree.h"
+#include "converter/progress.h"
+
+namespace imsy::converter {
+
+struct DataLayerOptions {
+  int level = 9;                                   // of zstd, 1 to 22
+  unsigned jobs = 1;                               // compressing threads
+  std::uint32_t frame_target = cdc::kFrameTarget;  // raw bytes
+  cdc::ChunkerParameters chunker;
+};
+
+// A tree ready to be written: its objects are the spool's contents, renumbered.
+struct PlannedImage {
+  cdc::Tree tree;
+  std::vector<std::uint32_t> contents;  // object -> content in the spool
+};
+Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool);
+
+struct DataLayer {
+  cdc::Anchor anchor;
+  std::uint64_t raw_size = 0;  // of the tar
+  std::uint64_t frames = 0;
+  std::uint64_t chunks = 0;
+  std::uint64_t manifest_size = 0;
+  std::uint64_t mount_size = 0;  // the part of the manifest that a mount needs
+};
+
+// Writes the blob to `output`, which the caller then commits under anchor.data_layers[0].blob.
+Result<DataLayer> write_data_layer(const PlannedImage& image, const ContentSpool& spool,
+                                   const DataLayerOptions& options, ByteWriter& output,
+                                   Progress& progress);
+
+}  // namespace imsy::converter
