@@ -127,6 +127,12 @@ Status LayerTree::apply(const Header& header, std::uint32_t content) {
 
   const std::string_view name = parts->back();
   const auto parents = std::span<const std::string_view>(*parts).first(parts->size() - 1);
+  for (const std::string_view parent : parents) {
+    if (!parent.starts_with(kWhiteoutPrefix)) continue;
+    if (!parent.starts_with(kWhiteoutMetaPrefix)) return refuse(header, "it lies in a whiteout");
+    ++warnings_.ignored_whiteouts;  // what old storage drivers kept beside their files
+    return {};
+  }
   if (name.starts_with(kWhiteoutPrefix)) return apply_whiteout(parents, name, header);
 
   IMSY_TRY_ASSIGN(const InodeId parent, make_parents(parents, header));
@@ -212,7 +218,7 @@ Status LayerTree::apply_node(InodeId parent, std::string_view name, const Header
   }
   Inode inode;
   inode.type = node_type(header.type);
-  inode.content = content;
+  if (inode.type == NodeType::kRegular) inode.content = content;
   inode.device_major = header.device_major;
   inode.device_minor = header.device_minor;
   if (inode.type == NodeType::kSymlink) {
