@@ -1,0 +1,212 @@
+// The data layer, checked the way a node and an ordinary runtime will read it.
+#include "converter/data_layer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "converter/tar_image.h"
+#include "oci/decompress.h"
+#include "tests/unit/converter/memory_streams.h"
+
+namespace imsy::converter {
+namespace {
+
+using oci::tar::Header;
+using oci::tar::Type;
+using testing_support::header;
+using testing_support::MemoryReader;
+using testing_support::MemoryWriter;
+using testing_support::noise;
+using testing_support::text;
+
+class DataLayerTest : public testing::Test {
+ protected:
+  void SetUp() override { tree_.begin_layer(); }
+
+  void add(Header entry, const Bytes& content = {}) {
+    std::uint32_t number = cdc::kNone;
+    if (entry.type == Type::kRegular) {
+      MemoryReader reader(content);
+      number = spool_.add(reader, content.size()).value();
+    }
+    ASSERT_TRUE(tree_.apply(entry, number));
+  }
+
+  void add_varied_tree() {
+    add(header(Type::kDirectory, "usr/bin/"));
+    add(header(Type::kRegular, "usr/bin/tool"), noise(700'000, 1));
+    add(header(Type::kHardLink, "usr/bin/alias", "usr/bin/tool"));
+    add(header(Type::kRegular, "usr/copy"), noise(700'000, 1));
+    add(header(Type::kRegular, "empty"));
+    add(header(Type::kSymlink, "bin", "usr/bin"));
+    add(header(Type::kFifo, "fifo"));
+    Header device = header(Type::kBlockDevice, "disk");
+    device.device_major = 259;
+    device.device_minor = 70'000;
+    add(device);
+    for (int i = 0; i < 500; ++i) {
+      add(header(Type::kRegular, "etc/conf-" + std::to_string(i)),
+          text("setting " + std::to_string(i)));
+    }
+    Header special = header(Type::kRegular, "etc/" + std::string(200, 'n'));
+    special.mode = 04711;
+    special.uid = 3'000'000;
+    special.mtime_ns = 123'456'789;
+    special.xattrs["user.note"] = std::string("\0\1binary", 8);
+    add(special, text("x"));
+  }
+
+  DataLayer write(unsigned jobs = 2) {
+    tree_.end_layer();
+    image_ = plan_image(tree_, spool_).value();
+    DataLayerOptions options;
+    options.jobs = jobs;
+    options.level = 3;
+    Progress progress(false);
+    output_.bytes.clear();
+    return write_data_layer(image_, spool_, options, output_, progress).value();
+  }
+
+  std::shared_ptr<const cdc::Manifest> manifest_of(const DataLayer& layer) {
+    const auto bytes =
+        ByteSpan(output_.bytes).subspan(layer.anchor.manifest_offset, layer.anchor.manifest_size);
+    return cdc::Manifest::read(bytes, layer.anchor).value();
+  }
+
+  Bytes inflate() {
+    MemoryReader blob(output_.bytes);
+    const auto plain = oci::decompress(blob).value();
+    Bytes tar;
+    Bytes buffer(1 << 20);
+    for (;;) {
+      const std::size_t got = plain->read(buffer).value();
+      if (got == 0) return tar;
+      append(tar, ByteSpan(buffer).first(got));
+    }
+  }
+
+  LayerTree tree_;
+  ContentSpool spool_ =
+      std::move(ContentSpool::create(std::filesystem::temp_directory_path(), {})).value();
+  PlannedImage image_;
+  MemoryWriter output_;
+};
+
+TEST_F(DataLayerTest, AnchorNamesBlobSizeAndDiffId) {
+  add_varied_tree();
+  const auto layer = write();
+  ASSERT_EQ(layer.anchor.data_layers.size(), 1u);
+  EXPECT_EQ(layer.anchor.data_layers[0].blob, sha256(output_.bytes));
+  EXPECT_EQ(layer.anchor.data_layers[0].size, output_.bytes.size());
+  const Bytes tar = inflate();
+  EXPECT_EQ(layer.anchor.data_layers[0].diff_id, sha256(tar));
+  EXPECT_EQ(layer.raw_size, tar.size());
+}
+
+TEST_F(DataLayerTest, AnOrdinaryTarReaderSeesTheTree) {
+  add_varied_tree();
+  write();
+  const Bytes tar = inflate();
+  MemoryReader reader(tar);
+  oci::tar::Reader entries(reader);
+  std::map<std::string, Header> found;
+  std::vector<std::string> order;
+  Header entry;
+  while (entries.next(entry).value()) {
+    found[entry.name] = entry;
+    order.push_back(entry.name);
+  }
+  EXPECT_EQ(order.front(), "./");
+  EXPECT_EQ(found.size(), 511u);
+  EXPECT_EQ(found["usr/bin/alias"].type, Type::kRegular);  // first in order: carries the content
+  EXPECT_EQ(found["usr/bin/tool"].type, Type::kHardLink);
+  EXPECT_EQ(found["usr/bin/tool"].link, "usr/bin/alias");
+  EXPECT_EQ(found["usr/copy"].size, 700'000u);
+  EXPECT_EQ(found["bin"].link, "usr/bin");
+  EXPECT_EQ(found["disk"].device_major, 259u);
+  EXPECT_EQ(found["disk"].device_minor, 70'000u);
+  const Header& special = found["etc/" + std::string(200, 'n')];
+  EXPECT_EQ(special.mode, 04711u);
+  EXPECT_EQ(special.uid, 3'000'000u);
+  EXPECT_EQ(special.mtime_ns, 123'456'789u);
+  EXPECT_EQ(special.xattrs.at("user.note"), std::string("\0\1binary", 8));
+}
+
+TEST_F(DataLayerTest, EveryChunkLiesWholeInItsFrame) {
+  add_varied_tree();
+  const auto layer = write();
+  const auto manifest = manifest_of(layer);
+  const auto& objects = manifest->objects();
+  cdc::FrameDecoder decoder;
+  std::uint32_t checked = 0;
+  for (std::uint32_t f = 0; f < objects.frame_count(); ++f) {
+    const auto& frame = objects.frame(f);
+    const auto stored = ByteSpan(output_.bytes).subspan(frame.stored_offset, frame.stored_size);
+    const Bytes raw = decoder.decode(stored, frame.raw_size).value();
+    for (const std::uint32_t c : objects.chunks_in_frame(f)) {
+      const auto& chunk = objects.chunk(c);
+      EXPECT_EQ(sha256(ByteSpan(raw).subspan(objects.offset_in_frame(c), chunk.size)),
+                chunk.digest);
+      ++checked;
+    }
+  }
+  EXPECT_EQ(checked, objects.total_chunks());
+  EXPECT_EQ(layer.frames, objects.frame_count());
+}
+
+TEST_F(DataLayerTest, EqualFilesAreOneObject) {
+  add(header(Type::kRegular, "a"), noise(300'000, 1));
+  add(header(Type::kRegular, "b"), noise(300'000, 1));
+  const auto manifest = manifest_of(write());
+  EXPECT_EQ(manifest->objects().count(), 1u);
+  EXPECT_EQ(manifest->tree().inode_count(), 3u);
+}
+
+TEST_F(DataLayerTest, BytesDoNotDependOnTheNumberOfThreads) {
+  add_varied_tree();
+  write(1);
+  const Bytes one = output_.bytes;
+  DataLayerOptions options;
+  options.level = 3;
+  options.jobs = 8;
+  Progress progress(false);
+  MemoryWriter eight;
+  ASSERT_TRUE(write_data_layer(image_, spool_, options, eight, progress));
+  EXPECT_EQ(one, eight.bytes);
+}
+
+TEST_F(DataLayerTest, AnEmptyImageIsAnImage) {
+  const auto layer = write();
+  const auto manifest = manifest_of(layer);
+  EXPECT_EQ(manifest->tree().inode_count(), 1u);
+  EXPECT_EQ(manifest->objects().count(), 0u);
+}
+
+TEST_F(DataLayerTest, ManyEntriesWithoutContentFillFramesOfTheirOwn) {
+  for (int i = 0; i < 3000; ++i) add(header(Type::kSymlink, "s" + std::to_string(i), "target"));
+  add(header(Type::kRegular, "z"), noise(256 << 10, 1));
+  const auto layer = write();
+  EXPECT_GT(layer.frames, 5u);
+  const auto manifest = manifest_of(layer);
+  for (std::uint32_t f = 0; f < manifest->objects().frame_count(); ++f) {
+    EXPECT_LE(manifest->objects().frame(f).raw_size, 2 * cdc::kFrameTarget);
+  }
+}
+
+TEST_F(DataLayerTest, ReportsAWriterThatFails) {
+  add_varied_tree();
+  tree_.end_layer();
+  image_ = plan_image(tree_, spool_).value();
+  struct Full : ByteWriter {
+    Status write(ByteSpan) override { return Error(Errc::kNoSpace, "full"); }
+  } full;
+  Progress progress(false);
+  const auto layer = write_data_layer(image_, spool_, {}, full, progress);
+  ASSERT_FALSE(layer);
+  EXPECT_EQ(layer.error().code(), Errc::kNoSpace);
+}
+
+}  // namespace
+}  // namespace imsy::converter
