@@ -119,7 +119,7 @@ TEST_F(DataLayerTest, AnOrdinaryTarReaderSeesTheTree) {
     order.push_back(entry.name);
   }
   EXPECT_EQ(order.front(), "./");
-  EXPECT_EQ(found.size(), 511u);
+  EXPECT_EQ(found.size(), 512u);
   EXPECT_EQ(found["usr/bin/alias"].type, Type::kRegular);  // first in order: carries the content
   EXPECT_EQ(found["usr/bin/tool"].type, Type::kHardLink);
   EXPECT_EQ(found["usr/bin/tool"].link, "usr/bin/alias");
