@@ -1,8 +1,9 @@
 // Package conformance runs containerd's own snapshotter suite against imsy-snapshotter, through
 // the proxy client that containerd itself uses.
 //
-// IMSY_SNAPSHOTTER names the program. Every case gets a fresh root and a process of its own.
-// It must run as root, with TMPDIR on a filesystem that can be the upper side of an overlay.
+// IMSY_SNAPSHOTTER names the program, IMSY_SOCKETS a folder with a short path for its sockets.
+// Every case gets a fresh root and a process of its own. It must run as root, with TMPDIR on a
+// filesystem that can be the upper side of an overlay.
 package conformance
 
 import (
@@ -39,7 +40,7 @@ type daemon struct {
 
 func startDaemon(program, root string) (*daemon, error) {
 	// Not below the case's own folder: a socket's path must stay under 108 bytes.
-	folder, err := os.MkdirTemp("", "imsy")
+	folder, err := os.MkdirTemp(os.Getenv("IMSY_SOCKETS"), "s")
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,8 @@ def tiny_versions(layout):
             data.file(f"data/many/{number}", prose(500 + 37 * number, number))
         data.file("data/version", tag.encode() + b"\n")
         data.hardlink("data/link", "data/version")
-        last = Tree().directory("data").whiteout("data/many/7").file("data/new", tag.encode())
+        last = Tree().directory("data").directory("data/many").whiteout("data/many/7")
+        last.file("data/new", tag.encode())
         layout.add_image(tag, [base_layer().tar(), data.tar(), last.tar()],
                          [oci.LAYER_GZIP, oci.LAYER_ZSTD, oci.LAYER_TAR],
                          config={"Cmd": ["/bin/sh"]})
@@ -195,13 +196,22 @@ def _split(scratch, epoch):
         for name, entry in kept.items():
             if not entry.islnk() or os.path.normpath(entry.linkname) in kept:
                 _copy(base, entry, lower)
+        changed = {name for name, entry in new.items()
+                   if name not in kept or not _same((base, full), (kept[name], entry))}
+        # With the folders above them, as builders write layers: else an unpacker has to invent
+        # the times of folders that it adds something to.
+        changed |= {str(folder) for name in changed for folder in pathlib.PurePath(name).parents}
         for name, entry in new.items():
-            if name not in kept or not _same((base, full), (kept[name], entry)):
+            if name in changed:
                 _copy(full, entry, upper)
-    application = Tree(epoch).directory("srv/app").file("srv/app/index.php", b"<?php phpinfo();\n")
-    application.whiteout("var/www/html/index.nginx-debian.html")
+    application = Tree(epoch)
+    for folder in ("etc", "etc/nginx", "etc/nginx/conf.d", "etc/nginx/sites-enabled", "srv",
+                   "srv/app", "var", "var/www", "var/www/html"):
+        application.directory(folder)
     application.whiteout("etc/nginx/sites-enabled/default")
     application.file("etc/nginx/conf.d/app.conf", b"server { listen 80; root /srv/app; }\n")
+    application.file("srv/app/index.php", b"<?php phpinfo();\n")
+    application.whiteout("var/www/html/index.nginx-debian.html")
     return [path.read_bytes() for path in layers] + [application.tar()]
 
 

@@ -12,6 +12,14 @@ def convert(source, target, *options, **more):
                **more)
 
 
+def publish(registry, repository, layout, *tags):
+    """Pushes the tags of a layout as ordinary images and, converted, to <repository>-imsy."""
+    for tag in tags:
+        registry.client(repository).push(layout, tag)
+        convert(registry.reference(repository, tag),
+                registry.reference(f"{repository}-imsy", tag))
+
+
 class Snapshotter:
     """One imsy-snapshotter; endpoints maps a registry's host to where it is really reached."""
 

@@ -81,9 +81,9 @@ class Sandbox(contextlib.ExitStack):
     """with Sandbox("name") as box: box.folder is empty, on a filesystem that carries overlays.
 
     The test gets a mount namespace of its own. Children started with box.child(), and mounts
-    below box.folder or box.short, are gone after the block, also when it failed. A watchdog ends a test that hangs: it prints where every
-    thread is, aborts the FUSE connections of our mounts so that nothing waits for them, cleans
-    up and exits with an error.
+    below box.folder or box.short, are gone after the block, also when it failed. A watchdog ends
+    a test that hangs: it prints where every thread is, aborts the FUSE connections of our mounts
+    so that nothing waits for them, cleans up and exits with an error.
     """
 
     def __init__(self, name, limit=900.0, keep_on_failure=False):

@@ -1,0 +1,3 @@
+module imsy.dev/tests/golist
+
+go 1.19
