@@ -159,7 +159,8 @@ def whiteouts():
                [LOWER, archive(whiteout("d"), directory("d"), entry("d/n", data=b"new"))],
                {b"d": folder(), b"d/n": file(b"new"), **keep})
     yield Case("whiteout-absent", [LOWER, archive(whiteout("nothing"), whiteout("no/where"))],
-               {b"d": folder(), b"d/x": file(), b"d/s": folder(), b"d/s/y": file(), **keep})
+               {b"no": folder(), b"d": folder(), b"d/x": file(), b"d/s": folder(),
+                b"d/s/y": file(), **keep})
     yield Case("whiteout-with-data-and-of-other-types",
                [LOWER, archive(entry("d/.wh.x", data=b"ignored"), directory("d/.wh.s"))],
                {b"d": folder(), **keep})
@@ -243,7 +244,8 @@ def limits():
                [archive(gnu_long(b"g" * 120), entry("short", data=b"x"))],
                {b"g" * 120: file(b"x")}, ordinary=True)
     yield Case("global-header-does-not-name",
-               [archive(pax({"path": "smuggled", "size": "1"}, PAX_GLOBAL), entry("a", data=b"xy"))],
+               [archive(pax({"path": "smuggled", "size": "1"}, PAX_GLOBAL),
+                        entry("a", data=b"xy"))],
                {b"a": file(b"xy")}, ordinary=True)
     yield Case("unknown-type", [archive(entry("a", b"\x9b"))], refusal=("a",))
     yield Case("checksum-wrong", [archive(entry("a", checksum=b"000000\0 "))], refusal=("layer",))

@@ -242,7 +242,9 @@ MadeImage ImageMaker::State::finish(const cdc::Tree& tree,
     for (; object < end; ++object) {
       const Content& content = contents[object];
       maker.header();
-      parts.objects.push_back({maker.position(), content.digests, content.sizes});
+      // An empty object lies nowhere.
+      const std::uint64_t place = content.sizes.empty() ? 0 : maker.position();
+      parts.objects.push_back({place, content.digests, content.sizes});
       std::size_t at = 0;
       for (const std::uint32_t size : content.sizes) {
         maker.chunk(ByteSpan(content.bytes).subspan(at, size));

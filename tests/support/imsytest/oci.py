@@ -33,6 +33,16 @@ def compress(tar, media_type):
     return tar
 
 
+def decompress(blob, media_type):
+    """The bytes of a layer's tar; skippable frames of zstd are skipped."""
+    if media_type == LAYER_GZIP:
+        return gzip.decompress(blob)
+    if media_type == LAYER_ZSTD:
+        return subprocess.run(["zstd", "-q", "-d", "-c"], input=blob, stdout=subprocess.PIPE,
+                              check=True).stdout
+    return blob
+
+
 class Layout:
     """A directory as the OCI image layout describes it."""
 

@@ -1,0 +1,82 @@
+"""skopeo, umoci and podman: other people's readers of the same images."""
+
+import contextlib
+import os
+import pathlib
+
+from . import env
+from .process import run
+from .sandbox import unmount
+
+# Where they keep a cache, whatever they are told.
+_FIXED = pathlib.Path("/var/lib/containers")
+
+
+class Foreign:
+    """The three tools with storage and configuration of a sandbox's own."""
+
+    def __init__(self, box):
+        self.box = box
+        self._home = box.path("foreign")
+        self._policy = self._home / "policy.json"
+        self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        storage = self._home / "storage.conf"
+        storage.write_text(f'[storage]\ndriver = "overlay"\nrunroot = "{box.short}/podman"\n'
+                           f'graphroot = "{self._home}/storage"\n')
+        engine = self._home / "containers.conf"
+        engine.write_text('[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n')
+        registries = self._home / "registries.conf"
+        registries.write_text("")
+        self._environment = env.client_environment(
+            HOME=str(self._home), XDG_RUNTIME_DIR=str(box.short),
+            CONTAINERS_CONF=str(engine), CONTAINERS_STORAGE_CONF=str(storage),
+            CONTAINERS_REGISTRIES_CONF=str(registries))
+        self._hide_fixed_folder()
+
+    def _hide_fixed_folder(self):
+        made = not _FIXED.exists()
+        _FIXED.mkdir(parents=True, exist_ok=True)
+        run(["mount", "-t", "tmpfs", "tmpfs", _FIXED])
+
+        def restore():
+            unmount(_FIXED, detach=True)
+            if made:
+                with contextlib.suppress(OSError):
+                    os.rmdir(_FIXED)
+        self.box.callback(restore)
+
+    def skopeo(self, *words):
+        return run([env.tool("skopeo"), "--policy", self._policy, *words], env=self._environment)
+
+    def umoci(self, *words):
+        return run([env.tool("umoci"), *words], env=self._environment)
+
+    def podman(self, *words):
+        return run([env.tool("podman"), "--tmpdir", self.box.short / "libpod",
+                    "--runtime", env.tool("runc"), "--conmon", env.tool("conmon"), *words],
+                   env=self._environment)
+
+    @contextlib.contextmanager
+    def podman_mounted(self, reference):
+        """Pulls with podman and mounts; gives the path of the root filesystem."""
+        self.podman("pull", "--quiet", "--tls-verify=false", "--signature-policy", self._policy,
+                    reference)
+        folder = self.podman("image", "mount", reference).stdout.strip()
+        try:
+            yield pathlib.Path(folder)
+        finally:
+            self.podman("image", "umount", reference)
+            self.podman("image", "rm", "--force", reference)
+
+    def unpacked_by_umoci(self, reference, tag):
+        """The root filesystem as umoci unpacks it, every diffID checked on the way.
+
+        umoci 0.4 does not read zstd, so skopeo compresses the layers anew; the diffIDs, which
+        are of the uncompressed layers, stay.
+        """
+        layout = self._home / "layout"
+        self.skopeo("copy", "--src-tls-verify=false", "--dest-compress",
+                    "--dest-compress-format", "gzip", f"docker://{reference}",
+                    f"oci:{layout}:{tag}")
+        self.umoci("unpack", "--image", f"{layout}:{tag}", self._home / "bundle")
+        return self._home / "bundle" / "rootfs"
