@@ -21,6 +21,10 @@ std::filesystem::path directory_of(const std::filesystem::path& path) {
   return parent.empty() ? std::filesystem::path(".") : parent;
 }
 
+std::filesystem::path temporary_name(const std::filesystem::path& target) {
+  return directory_of(target) / ("." + target.filename().string() + unique_suffix());
+}
+
 }  // namespace
 
 void UniqueFd::reset() {
@@ -112,7 +116,13 @@ Status sync_directory(const std::filesystem::path& path) {
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, mode_t mode) {
   AtomicFile file;
   file.target_ = target;
-  auto name = directory_of(target) / ("." + target.filename().string() + unique_suffix());
+  // A file without a name leaves nothing behind when the process is killed.
+  if (auto unnamed = open_file(directory_of(target), O_RDWR | O_TMPFILE, mode)) {
+    file.fd_ = std::move(*unnamed);
+    return file;
+  }
+  // The file system cannot do that, or it fails this way too and then says why.
+  auto name = temporary_name(target);
   auto fd = open_file(name, O_RDWR | O_CREAT | O_EXCL, mode);
   if (!fd) return fd.error();
   file.fd_ = std::move(*fd);
@@ -124,11 +134,27 @@ AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
+// Gives an unnamed file the target's name, or a temporary one when the target exists: only rename
+// can replace.
+Status AtomicFile::link() {
+  const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());
+  const auto link_as = [&](const std::filesystem::path& name) {
+    return ::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
+  };
+  if (link_as(target_)) return {};
+  if (errno != EEXIST) return Error::from_errno(errno, "link " + target_.string());
+  auto name = temporary_name(target_);
+  if (!link_as(name)) return Error::from_errno(errno, "link " + name.string());
+  temporary_ = std::move(name);
+  return {};
+}
+
 Status AtomicFile::commit(bool durable) {
   if (durable && ::fdatasync(fd_.get()) != 0) {
-    return Error::from_errno(errno, "fdatasync " + temporary_.string());
+    return Error::from_errno(errno, "fdatasync " + target_.string());
   }
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+  if (temporary_.empty()) IMSY_TRY(link());
+  if (!temporary_.empty() && ::rename(temporary_.c_str(), target_.c_str()) != 0) {
     return Error::from_errno(errno, "rename to " + target_.string());
   }
   temporary_.clear();

@@ -61,8 +61,8 @@ Status replace_file(const std::filesystem::path& path, ByteSpan data, mode_t mod
 // fsync of a directory, so that renames in it survive a power cut.
 Status sync_directory(const std::filesystem::path& path);
 
-// A file under a temporary name in the directory of `target`, which becomes `target` by commit().
-// Without commit() it disappears.
+// A file in the directory of `target`, which becomes `target` by commit(). Without commit() it
+// disappears, also when the process is killed (on file systems that know unnamed files).
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::filesystem::path& target, mode_t mode = 0644);
@@ -79,8 +79,10 @@ class AtomicFile {
 
  private:
   AtomicFile() = default;
+  Status link();
+
   UniqueFd fd_;
-  std::filesystem::path temporary_;
+  std::filesystem::path temporary_;  // empty while the file has no name
   std::filesystem::path target_;
 };
 
