@@ -20,6 +20,7 @@ constexpr std::uint32_t kZstdFrame = 0xFD2FB528;
 constexpr std::uint32_t kZstdSkippable = 0x184D2A50;
 constexpr std::uint32_t kZstdSkippableMask = 0xFFFFFFF0;
 constexpr int kZstdWindowLogMax = 27;
+constexpr std::size_t kZstdFirstBytes = 5;  // fewer than any frame's header
 
 bool is_skippable(std::uint32_t magic) {
   return (magic & kZstdSkippableMask) == kZstdSkippable;
@@ -268,6 +269,7 @@ class ZstdReader final : public Decoder {
 
   std::unique_ptr<ZSTD_DCtx, Free> context_;
   bool in_frame_ = false;
+  bool frame_begun_ = false;  // something of the frame was given to the library
 };
 
 // Looks at the magic of the next frame; false at the end of the stream. The library is not left to
@@ -283,6 +285,7 @@ Result<bool> ZstdReader::start_frame() {
     return corrupt("zstd: junk behind the last frame");
   }
   in_frame_ = true;
+  frame_begun_ = false;
   return true;
 }
 
@@ -293,7 +296,11 @@ Result<std::size_t> ZstdReader::decode(std::span<std::byte> buffer) {
       if (!more) return std::size_t{0};
     }
     IMSY_TRY(source_.fill(1));
-    const ByteSpan available = source_.available();
+    ByteSpan available = source_.available();
+    // A frame that is there as a whole would go to another decoder of the library, which refuses
+    // more than this one: whether a layer is good must not depend on how it arrives.
+    if (!frame_begun_) available = available.first(std::min(available.size(), kZstdFirstBytes));
+    frame_begun_ = true;
     ZSTD_inBuffer in{available.data(), available.size(), 0};
     ZSTD_outBuffer out{buffer.data(), buffer.size(), 0};
     const std::size_t code = ZSTD_decompressStream(context_.get(), &out, &in);
