@@ -27,7 +27,7 @@ def works(node, reference):
 
 
 def test():
-    layouts = {version: images.real_version(version) for version in images.VERSIONS}
+    layouts = images.real_versions()
     with Sandbox("real_image", limit=3000) as box:
         registry = Registry(box)
         for version, layout in layouts.items():

@@ -1,5 +1,6 @@
 """Images to test with: tiny ones, and two versions of a real one made from Debian packages."""
 
+import concurrent.futures
 import contextlib
 import hashlib
 import io
@@ -241,6 +242,12 @@ def real_version(version):
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return oci.Layout(target)
+
+
+def real_versions():
+    """Both versions by name; made at the same time when they have to be made."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return dict(zip(VERSIONS, pool.map(real_version, VERSIONS)))
 
 
 def real_size(layout, version):
