@@ -34,7 +34,7 @@ void Connection::note_stop() {
 bool Connection::wait_for(short events) {
   for (;;) {
     note_stop();
-    if (stop_deadline_ && !under_way_) return false;
+    if (stop_deadline_ && !answering_) return false;
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline() - Clock::now());
     if (left.count() <= 0) return false;
@@ -49,10 +49,11 @@ bool Connection::receive_head() {
   buffer_.erase(0, head_size_);
   head_size_ = 0;
   handed_out_ = 0;
-  under_way_ = !buffer_.empty();
-  deadline_ = Clock::now() + (under_way_ ? kHeadTimeout : kIdleTimeout);
+  answering_ = false;
+  deadline_ = Clock::now() + (buffer_.empty() ? kIdleTimeout : kHeadTimeout);
   if (!collect_head()) return false;
   keep_back_range();
+  answering_ = true;
   answer_begin_ = Clock::now();
   answer_size_ = 0;
   deadline_ = answer_begin_ + kAnswerTimeout;
@@ -79,8 +80,7 @@ bool Connection::collect_head() {
     const ssize_t got = ::recv(socket_.get(), piece, room, MSG_DONTWAIT);
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (got <= 0) return false;
-    if (!under_way_) deadline_ = Clock::now() + kHeadTimeout;
-    under_way_ = true;
+    if (buffer_.empty()) deadline_ = Clock::now() + kHeadTimeout;
     buffer_.append(piece, static_cast<std::size_t>(got));
   }
 }

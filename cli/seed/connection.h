@@ -43,8 +43,8 @@ class Connection : public httplib::Stream {
  private:
   using Clock = std::chrono::steady_clock;
 
-  // Waits until the socket is ready for `events`. False: the time is up, or the server ends and
-  // nothing is under way.
+  // Waits until the socket is ready for `events`. False: the time is up, or the server ends and no
+  // answer is under way.
   bool wait_for(short events);
   void note_stop();
   bool collect_head();
@@ -57,7 +57,7 @@ class Connection : public httplib::Stream {
   std::size_t head_size_ = 0;
   std::size_t handed_out_ = 0;
   std::string range_;
-  bool under_way_ = false;  // a head's first byte has come
+  bool answering_ = false;
   Clock::time_point deadline_;
   Clock::time_point answer_begin_;
   std::size_t answer_size_ = 0;

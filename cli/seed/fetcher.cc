@@ -9,7 +9,7 @@
 namespace imsy::cli::seed {
 namespace {
 
-constexpr std::chrono::milliseconds kFirstRetryDelay{100};  // four times as long each time
+constexpr std::chrono::milliseconds kFirstRetryDelay{50};  // four times as long each time
 
 bool is_passing(const Error& error) {
   return error.code() == Errc::kUnavailable || error.code() == Errc::kTimeout;
