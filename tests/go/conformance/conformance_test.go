@@ -46,7 +46,7 @@ func startDaemon(program, root string) (*daemon, error) {
 	}
 	d := &daemon{folder: folder, socket: filepath.Join(folder, "s"), ended: make(chan error, 1)}
 	config := filepath.Join(folder, "config.toml")
-	if err := os.WriteFile(config, []byte("log_level = \"info\"\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("containerd_address = \"\"\n"), 0o600); err != nil {
 		return nil, err
 	}
 	d.process = exec.Command(program, "--root", root, "--address", d.socket,

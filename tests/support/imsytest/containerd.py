@@ -18,12 +18,17 @@ class Containerd:
         self.namespace = f"{box.short.name}-{name}"  # also the name of its cgroups
         self.root = box.path(name, "root")
         self.state = box.short / name
-        self.socket = box.short / f"{name}.sock"
+        self.socket = self.socket_of(box, name)
         self._config = box.folder / f"{name}.toml"
         self._config.write_text(self._configuration(snapshotter))
         self.child = None
         self.start()
         box.callback(self.stop)
+
+    @staticmethod
+    def socket_of(box, name):
+        """Where a containerd of this name listens; known before it is started."""
+        return box.short / f"{name}.sock"
 
     def _configuration(self, snapshotter):
         text = f"""version = 2

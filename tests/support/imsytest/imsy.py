@@ -21,26 +21,30 @@ def publish(registry, repository, layout, *tags):
 
 
 class Snapshotter:
-    """One imsy-snapshotter; endpoints maps a registry's host to where it is really reached."""
+    """One imsy-snapshotter.
 
-    def __init__(self, box, endpoints=None, name="imsy"):
+    endpoints maps a registry's host to where it is really reached; containerd is the socket it may
+    ask for where an image came from; more are further keys of its configuration.
+    """
+
+    def __init__(self, box, endpoints=None, containerd=None, name="imsy", **more):
         self.box = box
         self.name = name
         self.socket = box.short / f"{name}.sock"
         self.root = box.path(name, "root")
         self.state = box.path(name, "state")
         self._config = box.folder / f"{name}.toml"
+        self._config.write_text(self._configuration(endpoints or {}, containerd, more))
         self.child = None
-        self.configure(endpoints or {})
         self.start()
         box.callback(self.stop)
 
-    def configure(self, endpoints):
-        """Writes the configuration; read at the next start."""
-        text = 'log_level = "info"\n'
+    def _configuration(self, endpoints, containerd, more):
+        keys = {"log_level": "info", "containerd_address": str(containerd or ""), **more}
+        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
         for host, urls in endpoints.items():
             text += f'[[registry]]\nhost = "{host}"\nendpoints = {json.dumps(urls)}\n'
-        self._config.write_text(text)
+        return text
 
     def start(self):
         self.child = self.box.child(self.name, [

@@ -8,17 +8,20 @@ from .proxy import Relay
 class Node:
     """References for pulls with overlayfs go over one relay, those with imsy over another."""
 
-    def __init__(self, box, registry, name="node", snapshotter=True, **wire):
+    def __init__(self, box, registry, name="node", snapshotter=True, background_fill=True, **wire):
         self.registry = registry
         self.plain_wire = Relay(box, registry.port, **wire)
         self.imsy_wire = Relay(box, registry.port, **wire)
         self.snapshotter = None
+        containerd = f"{name}-containerd"
         if snapshotter:
             # containerd tells us the host without its port, so the configuration has it.
             self.snapshotter = Snapshotter(
-                box, {"127.0.0.1": [f"http://{self.imsy_wire.address}"]}, f"{name}-imsy")
+                box, {"127.0.0.1": [f"http://{self.imsy_wire.address}"]},
+                Containerd.socket_of(box, containerd), f"{name}-imsy",
+                background_fill=background_fill)
         self.containerd = Containerd(box, self.snapshotter.socket if snapshotter else None,
-                                     f"{name}-containerd")
+                                     containerd)
 
     def plain(self, repository, tag):
         """The reference by which overlayfs pulls."""
