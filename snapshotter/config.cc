@@ -1,0 +1,172 @@
+#include "snapshotter/config.h"
+
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <array>
+
+#include "common/io.h"
+
+namespace imsy::snapshotter {
+namespace {
+
+constexpr std::uint64_t kFileLimit = 1 << 20;
+// A longer wait would hold up everything that containerd does with the snapshotter.
+constexpr std::int64_t kPrepareTimeoutMax = 60;
+
+// Reads one table; remembers which of its keys were asked for.
+class TableReader {
+ public:
+  TableReader(const toml::table& table, std::string_view name) : table_(table), name_(name) {}
+
+  Status text(std::string_view key, std::string& to) {
+    return read<std::string>(key, "a string", [&](const std::string& value) { to = value; });
+  }
+  Status flag(std::string_view key, bool& to) {
+    return read<bool>(key, "true or false", [&](bool value) { to = value; });
+  }
+  Status seconds(std::string_view key, std::int64_t max, std::chrono::seconds& to) {
+    std::int64_t value = to.count();
+    IMSY_TRY(read<std::int64_t>(key, "a number of seconds", [&](std::int64_t v) { value = v; }));
+    if (value < 1 || value > max) {
+      return fail(*table_.get(key), key, "must be 1 to " + std::to_string(max) + " seconds");
+    }
+    to = std::chrono::seconds(value);
+    return {};
+  }
+  Status texts(std::string_view key, std::vector<std::string>& to) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return {};
+    if (!node->is_array()) return fail(*node, key, "must be a list of strings");
+    for (const toml::node& element : *node->as_array()) {
+      const auto value = element.value_exact<std::string>();
+      if (!value) return fail(element, key, "must be a list of strings");
+      to.push_back(*value);
+    }
+    return {};
+  }
+
+  // The node of a key, which counts as known from then on.
+  const toml::node* find(std::string_view key) {
+    known_.push_back(key);
+    return table_.get(key);
+  }
+  // Must come last.
+  Status refuse_others() const {
+    for (const auto& [key, node] : table_) {
+      if (std::ranges::find(known_, key.str()) == known_.end()) {
+        return fail(node, key.str(), "is not a known key");
+      }
+    }
+    return {};
+  }
+  Error fail(const toml::node& node, std::string_view key, std::string_view what) const {
+    return Error(Errc::kInvalid, std::string(name_) + " line " +
+                                     std::to_string(node.source().begin.line) + ": " +
+                                     std::string(key) + " " + std::string(what));
+  }
+
+ private:
+  template <typename T, typename Store>
+  Status read(std::string_view key, std::string_view wanted, Store store) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return {};
+    const auto value = node->value_exact<T>();
+    if (!value) return fail(*node, key, "must be " + std::string(wanted));
+    store(*value);
+    return {};
+  }
+
+  const toml::table& table_;
+  std::string_view name_;
+  std::vector<std::string_view> known_;
+};
+
+// "http://host" or "https://host", with or without port, nothing behind it.
+bool is_endpoint(std::string_view text) {
+  for (const std::string_view scheme : {"https://", "http://"}) {
+    if (!text.starts_with(scheme)) continue;
+    text.remove_prefix(scheme.size());
+    return !text.empty() && text.find_first_of("/?#@ \t\r\n") == std::string_view::npos;
+  }
+  return false;
+}
+
+Result<RegistryConfig> parse_registry(const toml::table& table, std::string_view name) {
+  RegistryConfig registry;
+  TableReader reader(table, name);
+  IMSY_TRY(reader.text("host", registry.host));
+  IMSY_TRY(reader.texts("endpoints", registry.endpoints));
+  IMSY_TRY(reader.refuse_others());
+  if (registry.host.empty() || registry.host.find_first_of("/ @") != std::string::npos) {
+    return reader.fail(table, "host", "must name a registry as references do, without a scheme");
+  }
+  if (registry.endpoints.empty()) return reader.fail(table, "endpoints", "must not be empty");
+  for (const std::string& endpoint : registry.endpoints) {
+    if (!is_endpoint(endpoint)) {
+      return reader.fail(table, "endpoints",
+                         "must be like https://host:port, without a path: " + endpoint);
+    }
+  }
+  return registry;
+}
+
+Status parse_registries(TableReader& reader, std::string_view name,
+                        std::vector<RegistryConfig>& registries) {
+  const toml::node* node = reader.find("registry");
+  if (node == nullptr) return {};
+  if (!node->is_array_of_tables()) return reader.fail(*node, "registry", "must be [[registry]]");
+  for (const toml::node& element : *node->as_array()) {
+    IMSY_TRY_ASSIGN(auto registry, parse_registry(*element.as_table(), name));
+    const auto same = [&](const RegistryConfig& other) { return other.host == registry.host; };
+    if (std::ranges::any_of(registries, same)) {
+      return reader.fail(element, "host", registry.host + " is configured twice");
+    }
+    registries.push_back(std::move(registry));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Config> parse_config(std::string_view text, std::string_view name) {
+  const toml::parse_result parsed = toml::parse(text);
+  if (!parsed) {
+    return Error(Errc::kInvalid, std::string(name) + " line " +
+                                     std::to_string(parsed.error().source().begin.line) + ": " +
+                                     std::string(parsed.error().description()));
+  }
+  Config config;
+  TableReader reader(parsed.table(), name);
+  IMSY_TRY(reader.text("log_level", config.log_level));
+  constexpr std::array<std::string_view, 5> kLevels = {"trace", "debug", "info", "warn", "error"};
+  if (std::ranges::find(kLevels, config.log_level) == kLevels.end()) {
+    return reader.fail(*parsed.table().get("log_level"), "log_level",
+                       "must be trace, debug, info, warn or error");
+  }
+  IMSY_TRY(reader.text("containerd_address", config.containerd_address));
+  if (!config.containerd_address.empty() && config.containerd_address.front() != '/') {
+    return reader.fail(*parsed.table().get("containerd_address"), "containerd_address",
+                       "must be the absolute path of a socket");
+  }
+  IMSY_TRY(reader.seconds("prepare_timeout", kPrepareTimeoutMax, config.prepare_timeout));
+  IMSY_TRY(reader.flag("background_fill", config.background_fill));
+  std::string docker_config;
+  IMSY_TRY(reader.text("docker_config", docker_config));
+  config.docker_config = docker_config;
+  IMSY_TRY(parse_registries(reader, name, config.registries));
+  IMSY_TRY(reader.refuse_others());
+  return config;
+}
+
+Result<Config> load_config(const std::filesystem::path& path, bool must_exist) {
+  auto bytes = read_file(path, kFileLimit);
+  if (!bytes) {
+    if (bytes.error().code() == Errc::kNotFound && !must_exist) return Config();
+    return bytes.error().with_context("configuration");
+  }
+  return parse_config(as_text(*bytes), path.string());
+}
+
+}  // namespace imsy::snapshotter

@@ -1,0 +1,37 @@
+// Config: the snapshotter's configuration file (TOML). docs/configuration.md describes every key.
+//
+// Threads: plain values.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+
+namespace imsy::snapshotter {
+
+struct RegistryConfig {
+  std::string host;                    // as in references; without a port: for any port
+  std::vector<std::string> endpoints;  // "https://mirror.example:5000", asked in this order
+};
+
+struct Config {
+  std::string log_level = "info";
+  std::string containerd_address = "/run/containerd/containerd.sock";  // "": not asked
+  std::chrono::seconds prepare_timeout{10};
+  bool background_fill = true;
+  std::filesystem::path docker_config;  // empty: as docker finds it
+  std::vector<RegistryConfig> registries;
+};
+
+// `name` is the file's, for messages. kInvalid names file, line and key; an unknown key is an
+// error.
+Result<Config> parse_config(std::string_view text, std::string_view name);
+
+// The file's content; the defaults when it does not exist and need not.
+Result<Config> load_config(const std::filesystem::path& path, bool must_exist);
+
+}  // namespace imsy::snapshotter

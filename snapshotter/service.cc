@@ -1,0 +1,251 @@
+#include "snapshotter/service.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/log.h"
+#include "snapshotter/status.h"
+
+namespace imsy::snapshotter {
+namespace {
+
+namespace api = containerd::services::snapshots::v1;
+
+constexpr int kInfosPerMessage = 100;
+constexpr std::string_view kNamespaceHeader = "containerd-namespace";
+
+Labels labels_of(const google::protobuf::Map<std::string, std::string>& from) {
+  return {from.begin(), from.end()};
+}
+
+// The client's namespace: from the header, or from a key of the form <namespace>/<number>/<name>.
+std::string namespace_of(const grpc::CallbackServerContext& context, const std::string& key) {
+  const auto& headers = context.client_metadata();
+  const auto header =
+      headers.find(grpc::string_ref(kNamespaceHeader.data(), kNamespaceHeader.size()));
+  if (header != headers.end()) return {header->second.data(), header->second.size()};
+  const std::size_t slash = key.find('/');
+  return slash == std::string::npos ? "" : key.substr(0, slash);
+}
+
+template <typename Request>
+PrepareRequest prepare_request(const grpc::CallbackServerContext& context, const Request& from) {
+  return {from.key(), from.parent(), labels_of(from.labels()), namespace_of(context, from.key())};
+}
+
+api::Kind kind_of(Kind kind) {
+  switch (kind) {
+    case Kind::kView: return api::Kind::VIEW;
+    case Kind::kActive: return api::Kind::ACTIVE;
+    case Kind::kCommitted: return api::Kind::COMMITTED;
+  }
+  return api::Kind::UNKNOWN;
+}
+
+void fill_time(google::protobuf::Timestamp& to, std::int64_t ns) {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  to.set_seconds(ns / kSecond);
+  to.set_nanos(static_cast<std::int32_t>(ns % kSecond));
+}
+
+void fill_info(api::Info& to, const Info& info) {
+  to.set_name(info.name);
+  to.set_parent(info.parent);
+  to.set_kind(kind_of(info.kind));
+  fill_time(*to.mutable_created_at(), info.created_ns);
+  fill_time(*to.mutable_updated_at(), info.updated_ns);
+  to.mutable_labels()->insert(info.labels.begin(), info.labels.end());
+}
+
+template <typename Response>
+void fill_mounts(Response& to, const std::vector<Mount>& mounts) {
+  for (const Mount& mount : mounts) {
+    auto& added = *to.add_mounts();
+    added.set_type(mount.type);
+    added.set_source(mount.source);
+    for (const std::string& option : mount.options) added.add_options(option);
+  }
+}
+
+// The last resort for what nobody expected: the call ends with an error, the daemon goes on.
+template <typename Work>
+grpc::Status guarded(const char* call, const Work& work) {
+  try {
+    const Status done = work();
+    if (done) return grpc::Status::OK;
+    log::debug("{}: {}: {}", call, to_string(done.error().code()), done.error().message());
+    return to_grpc(done.error());
+  } catch (const std::exception& unexpected) {
+    log::error("{}: unexpected exception: {}", call, unexpected.what());
+    return {grpc::StatusCode::INTERNAL, "imsy-snapshotter failed unexpectedly, see its log"};
+  }
+}
+
+// Runs `work` on the pool; request and response live until the reactor finishes.
+template <typename Work>
+grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context, ThreadPool& pool,
+                                 const char* call, Work work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  pool.submit([reactor, call, work = std::move(work)] { reactor->Finish(guarded(call, work)); });
+  return reactor;
+}
+
+// Streams a list that was read before; nothing is locked while the client takes its time.
+class ListReactor final : public grpc::ServerWriteReactor<api::ListSnapshotsResponse> {
+ public:
+  void start(std::vector<Info> infos) {
+    infos_ = std::move(infos);
+    write_more();
+  }
+  void OnWriteDone(bool ok) override {
+    if (ok) {
+      write_more();
+    } else {
+      Finish({grpc::StatusCode::CANCELLED, "the client went away"});
+    }
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void write_more() {
+    if (next_ == infos_.size()) {
+      Finish(grpc::Status::OK);
+      return;
+    }
+    message_.Clear();
+    while (next_ < infos_.size() && message_.info_size() < kInfosPerMessage) {
+      fill_info(*message_.add_info(), infos_[next_++]);
+    }
+    StartWrite(&message_);
+  }
+
+  std::vector<Info> infos_;
+  std::size_t next_ = 0;
+  api::ListSnapshotsResponse message_;
+};
+
+}  // namespace
+
+Service::Service(Snapshotter& snapshotter, const ServiceOptions& options)
+    : snapshotter_(snapshotter),
+      options_(options),
+      rpc_("rpc", options.rpc_threads),
+      measure_("measure", options.measure_threads),
+      prepare_("prepare", options.prepare_threads) {}
+
+grpc::ServerUnaryReactor* Service::Prepare(grpc::CallbackServerContext* context,
+                                           const api::PrepareSnapshotRequest* request,
+                                           api::PrepareSnapshotResponse* response) {
+  auto prepare = prepare_request(*context, *request);
+  const Deadline deadline = std::chrono::steady_clock::now() + options_.prepare_timeout;
+  ThreadPool& pool = Snapshotter::may_wait(prepare) ? prepare_ : rpc_;
+  const auto work = [this, prepare = std::move(prepare), deadline, response]() -> Status {
+    IMSY_TRY_ASSIGN(const auto mounts, snapshotter_.prepare(prepare, deadline));
+    fill_mounts(*response, mounts);
+    return {};
+  };
+  return answer(context, pool, "Prepare", work);
+}
+
+grpc::ServerUnaryReactor* Service::View(grpc::CallbackServerContext* context,
+                                        const api::ViewSnapshotRequest* request,
+                                        api::ViewSnapshotResponse* response) {
+  const auto work = [this, view = prepare_request(*context, *request), response]() -> Status {
+    IMSY_TRY_ASSIGN(const auto mounts, snapshotter_.view(view));
+    fill_mounts(*response, mounts);
+    return {};
+  };
+  return answer(context, rpc_, "View", work);
+}
+
+grpc::ServerUnaryReactor* Service::Mounts(grpc::CallbackServerContext* context,
+                                          const api::MountsRequest* request,
+                                          api::MountsResponse* response) {
+  return answer(context, rpc_, "Mounts", [this, request, response]() -> Status {
+    IMSY_TRY_ASSIGN(const auto mounts, snapshotter_.mounts(request->key()));
+    fill_mounts(*response, mounts);
+    return {};
+  });
+}
+
+grpc::ServerUnaryReactor* Service::Commit(grpc::CallbackServerContext* context,
+                                          const api::CommitSnapshotRequest* request,
+                                          google::protobuf::Empty*) {
+  return answer(context, rpc_, "Commit", [this, request]() -> Status {
+    return snapshotter_.commit(request->key(), request->name(), labels_of(request->labels()),
+                               request->parent());
+  });
+}
+
+grpc::ServerUnaryReactor* Service::Remove(grpc::CallbackServerContext* context,
+                                          const api::RemoveSnapshotRequest* request,
+                                          google::protobuf::Empty*) {
+  return answer(context, rpc_, "Remove",
+                [this, request]() -> Status { return snapshotter_.remove(request->key()); });
+}
+
+grpc::ServerUnaryReactor* Service::Stat(grpc::CallbackServerContext* context,
+                                        const api::StatSnapshotRequest* request,
+                                        api::StatSnapshotResponse* response) {
+  return answer(context, rpc_, "Stat", [this, request, response]() -> Status {
+    IMSY_TRY_ASSIGN(const Info info, snapshotter_.stat(request->key()));
+    fill_info(*response->mutable_info(), info);
+    return {};
+  });
+}
+
+grpc::ServerUnaryReactor* Service::Update(grpc::CallbackServerContext* context,
+                                          const api::UpdateSnapshotRequest* request,
+                                          api::UpdateSnapshotResponse* response) {
+  return answer(context, rpc_, "Update", [this, request, response]() -> Status {
+    const auto& paths = request->update_mask().paths();
+    IMSY_TRY_ASSIGN(const Info info, snapshotter_.update({request->info().name(),
+                                                          labels_of(request->info().labels()),
+                                                          {paths.begin(), paths.end()}}));
+    fill_info(*response->mutable_info(), info);
+    return {};
+  });
+}
+
+grpc::ServerWriteReactor<api::ListSnapshotsResponse>* Service::List(
+    grpc::CallbackServerContext*, const api::ListSnapshotsRequest* request) {
+  auto* reactor = new ListReactor();  // deletes itself when gRPC is done with it
+  rpc_.submit([this, request, reactor] {
+    std::vector<Info> infos;
+    const grpc::Status status = guarded("List", [&]() -> Status {
+      const auto& filters = request->filters();
+      IMSY_TRY_ASSIGN(infos, snapshotter_.list({filters.begin(), filters.end()}));
+      return {};
+    });
+    if (status.ok()) {
+      reactor->start(std::move(infos));
+    } else {
+      reactor->Finish(status);
+    }
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* Service::Usage(grpc::CallbackServerContext* context,
+                                         const api::UsageRequest* request,
+                                         api::UsageResponse* response) {
+  return answer(context, measure_, "Usage", [this, request, response]() -> Status {
+    IMSY_TRY_ASSIGN(const auto usage, snapshotter_.usage(request->key()));
+    response->set_size(usage.size);
+    response->set_inodes(usage.inodes);
+    return {};
+  });
+}
+
+grpc::ServerUnaryReactor* Service::Cleanup(grpc::CallbackServerContext* context,
+                                           const api::CleanupRequest*, google::protobuf::Empty*) {
+  return answer(context, measure_, "Cleanup", [this]() -> Status {
+    // What is not deleted by then goes on in the background; the client has nothing to do about it.
+    const Status done =
+        snapshotter_.cleanup(std::chrono::steady_clock::now() + options_.cleanup_timeout);
+    if (!done && done.error().code() == Errc::kTimeout) return {};
+    return done;
+  });
+}
+
+}  // namespace imsy::snapshotter

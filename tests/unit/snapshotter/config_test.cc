@@ -1,0 +1,114 @@
+#include "snapshotter/config.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/unit/snapshotter/temporary_directory.h"
+
+namespace imsy::snapshotter {
+namespace {
+
+TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
+  const auto config = parse_config("", "c.toml");
+  ASSERT_TRUE(config);
+  EXPECT_EQ(config->log_level, "info");
+  EXPECT_EQ(config->containerd_address, "/run/containerd/containerd.sock");
+  EXPECT_EQ(config->prepare_timeout, std::chrono::seconds(10));
+  EXPECT_TRUE(config->background_fill);
+  EXPECT_TRUE(config->docker_config.empty());
+  EXPECT_TRUE(config->registries.empty());
+}
+
+TEST(Config, EveryKeyIsRead) {
+  const auto config = parse_config(R"(
+log_level = "debug"
+containerd_address = ""
+prepare_timeout = 3
+background_fill = false
+docker_config = "/etc/docker/config.json"
+[[registry]]
+host = "127.0.0.1"
+endpoints = ["http://127.0.0.1:5000"]
+[[registry]]
+host = "registry.example:8443"
+endpoints = ["https://mirror.example", "https://registry.example:8443"]
+)",
+                                   "c.toml");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->log_level, "debug");
+  EXPECT_EQ(config->containerd_address, "");
+  EXPECT_EQ(config->prepare_timeout, std::chrono::seconds(3));
+  EXPECT_FALSE(config->background_fill);
+  EXPECT_EQ(config->docker_config, "/etc/docker/config.json");
+  ASSERT_EQ(config->registries.size(), 2U);
+  EXPECT_EQ(config->registries[0].host, "127.0.0.1");
+  EXPECT_EQ(config->registries[0].endpoints, (std::vector<std::string>{"http://127.0.0.1:5000"}));
+  EXPECT_EQ(config->registries[1].host, "registry.example:8443");
+  EXPECT_EQ(config->registries[1].endpoints.size(), 2U);
+}
+
+struct Case {
+  const char* text;
+  const char* line;
+  const char* key;
+};
+
+class ConfigErrors : public ::testing::TestWithParam<Case> {};
+
+TEST_P(ConfigErrors, NameFileLineAndKey) {
+  const auto config = parse_config(GetParam().text, "c.toml");
+  ASSERT_FALSE(config) << GetParam().text;
+  EXPECT_EQ(config.error().code(), Errc::kInvalid);
+  const std::string where = std::string("c.toml line ") + GetParam().line + ":";
+  EXPECT_TRUE(config.error().message().starts_with(where)) << config.error().message();
+  EXPECT_NE(config.error().message().find(GetParam().key), std::string::npos)
+      << config.error().message();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ConfigErrors,
+    ::testing::Values(
+        Case{"\nlog_leve = 'x'", "2", "log_leve"}, Case{"log_level = 'loud'", "1", "log_level"},
+        Case{"log_level = 1", "1", "log_level"},
+        Case{"background_fill = 1", "1", "background_fill"},
+        Case{"prepare_timeout = '10s'", "1", "prepare_timeout"},
+        Case{"prepare_timeout = 0", "1", "prepare_timeout"},
+        Case{"prepare_timeout = 61", "1", "prepare_timeout"},
+        Case{"containerd_address = 'run/x'", "1", "containerd_address"}, Case{"a = ", "1", ""},
+        Case{"registry = 1", "1", "registry"}, Case{"[registry]\nhost = 'a'", "1", "registry"},
+        Case{"[[registry]]\nhost = 'a'", "1", "endpoints"},
+        Case{"[[registry]]\nendpoints = ['http://a']", "1", "host"},
+        Case{"[[registry]]\nhost = 'https://a'\nendpoints = ['http://a']", "1", "host"},
+        Case{"[[registry]]\nhost = 'a'\nendpoints = 'http://a'", "3", "endpoints"},
+        Case{"[[registry]]\nhost = 'a'\nendpoints = [1]", "3", "endpoints"},
+        Case{"[[registry]]\nhost = 'a'\nendpoints = ['ftp://a']", "1", "endpoints"},
+        Case{"[[registry]]\nhost = 'a'\nendpoints = ['http://a/v2']", "1", "endpoints"},
+        Case{"[[registry]]\nhost = 'a'\nendpoints = ['http://u@a']", "1", "endpoints"},
+        Case{"[[registry]]\nhost = 'a'\nendpoints = ['http://a']\nx = 1", "4", "x"},
+        Case{"[[registry]]\nhost = 'a'\nendpoints = ['http://a']\n"
+             "[[registry]]\nhost = 'a'\nendpoints = ['http://a']",
+             "4", "twice"}));
+
+TEST(Config, AMissingFileIsFineUnlessItWasNamed) {
+  const test::TemporaryDirectory directory;
+  EXPECT_TRUE(load_config(directory / "absent.toml", false));
+  const auto named = load_config(directory / "absent.toml", true);
+  ASSERT_FALSE(named);
+  EXPECT_EQ(named.error().code(), Errc::kNotFound);
+  EXPECT_NE(named.error().message().find("absent.toml"), std::string::npos);
+}
+
+TEST(Config, AFileIsReadAndNamedInErrors) {
+  const test::TemporaryDirectory directory;
+  std::ofstream(directory / "c.toml") << "log_level = \"warn\"\n";
+  EXPECT_EQ(load_config(directory / "c.toml", true)->log_level, "warn");
+  std::ofstream(directory / "c.toml") << "nonsense = 1\n";
+  const auto config = load_config(directory / "c.toml", false);
+  ASSERT_FALSE(config);
+  EXPECT_NE(config.error().message().find("c.toml line 1: nonsense"), std::string::npos)
+      << config.error().message();
+}
+
+}  // namespace
+}  // namespace imsy::snapshotter
