@@ -8,7 +8,9 @@
 //   data sha256:<blob hex> <blob size> sha256:<diffID hex>
 //   (one "data" line per data layer, bottom first; every line ends with \n)
 //
-// Parsing is exact: one spelling per value, so that text and value determine each other.
+// Promises
+//   * Parsing is exact: one spelling per value, so that text and value determine each other.
+//   * A parsed anchor is consistent in itself (validate()).
 // Threads: plain values.
 #pragma once
 
@@ -23,7 +25,8 @@
 namespace imsy::cdc {
 
 inline constexpr std::string_view kAnchorRecordKey = "IMSY.anchor";
-// Key and value of an annotation must stay below 4,096 bytes for containerd.
+// Key and value of an annotation must stay below 4,096 bytes for containerd. Room for 22 data
+// layers.
 inline constexpr std::size_t kAnchorTextLimit = 3900;
 
 struct Anchor {
@@ -36,13 +39,17 @@ struct Anchor {
   Digest manifest;                  // of the CDC manifest's header (which covers all its sections)
   std::uint64_t header_size = 0;    // bytes
   std::uint64_t manifest_size = 0;  // header and sections, bytes
-  std::uint64_t manifest_offset = 0;  // in the blob that holds it
-  std::uint32_t manifest_layer = 0;   // index into data_layers
-  std::vector<DataLayer> data_layers;
+  std::uint64_t manifest_offset = 0;   // of the header's first byte, in the blob that holds it
+  std::uint32_t manifest_layer = 0;    // index into data_layers
+  std::vector<DataLayer> data_layers;  // bottom first
 
+  // The text, also of an anchor that validate() refuses.
   std::string to_text() const;
   // kInvalid with the line that is wrong; unknown versions are named as such.
   static Result<Anchor> parse(std::string_view text);
+  // kInvalid unless there is a data layer, the manifest lies inside the one that it names, the
+  // header inside the manifest, and the text is at most kAnchorTextLimit bytes long.
+  Status validate() const;
   bool operator==(const Anchor&) const = default;
 };
 

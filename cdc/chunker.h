@@ -1,11 +1,14 @@
 // Chunker: content-defined chunking of one file (FastCDC, normalised).
 //
-// A cut is a pure function of the bytes and the parameters: the same file gives the same chunks
-// wherever it is read and however the reads are split.
+// Promises
+//   * A cut is a pure function of the parameters and the bytes of the chunk that it ends: the same
+//     file gives the same chunks wherever it is read and however the reads are split.
+//   * Chunks are at most size_max bytes long, and at least size_min except the last one of a file.
+//   * Runs of one byte (zeros!) give chunks of size_max when size_avg is 64 KiB.
 // Source: W. Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based
 // Storage Systems", IEEE TPDS 2020; two bytes per step, normalisation level 2, high bits of a
 // 64-bit gear. The exact function is docs/format/chunker.md; it is frozen by its algorithm number.
-// Threads: free functions on plain data.
+// Threads: plain values; const methods from any thread.
 #pragma once
 
 #include <cstddef>
@@ -35,19 +38,19 @@ class Chunker {
   // `parameters` must be valid.
   explicit Chunker(const ChunkerParameters& parameters = {});
 
-  // Length of the first chunk of `data`. When `data` is not the rest of the file, it must be at
-  // least size_max bytes long. 0 only for empty data.
+  // Length in bytes of the first chunk of `data`. When `data` is not the rest of the file, it must
+  // be at least size_max bytes long. 0 only for empty data.
   std::size_t next(ByteSpan data) const;
 
   const ChunkerParameters& parameters() const { return parameters_; }
 
  private:
   ChunkerParameters parameters_;
-  std::uint64_t mask_small_;  // more bits: before the average
-  std::uint64_t mask_large_;  // fewer bits: behind it
+  std::uint64_t mask_early_;  // up to the average: more bits, so that a cut is less likely
+  std::uint64_t mask_late_;   // behind it: fewer bits
 };
 
-// The lengths of all chunks of a whole file.
+// The lengths in bytes of all chunks of a whole file, in order; none for an empty file.
 std::vector<std::uint32_t> chunk_lengths(const Chunker& chunker, ByteSpan file);
 
 }  // namespace imsy::cdc

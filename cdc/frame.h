@@ -19,7 +19,8 @@ inline constexpr std::uint32_t kFrameLimit = 4u << 20;     // raw bytes, never m
 
 class FrameEncoder {
  public:
-  explicit FrameEncoder(int level);  // 1 to 22
+  // `level` is zstd's, 1 to 22. Keeps a context, whose memory depends on the level (at 19: 100 MB).
+  explicit FrameEncoder(int level);
   ~FrameEncoder();
   FrameEncoder(FrameEncoder&&) noexcept;
   // One frame holding `raw` (1 to kFrameLimit bytes). Deterministic for a zstd version and level.
@@ -35,8 +36,9 @@ class FrameDecoder {
   FrameDecoder();
   ~FrameDecoder();
   FrameDecoder(FrameDecoder&&) noexcept;
-  // The raw bytes of the single frame `stored`. kCorrupt unless it is exactly one frame of exactly
-  // `raw_size` bytes, without a dictionary. Never writes beyond raw_size (at most kFrameLimit).
+  // The raw bytes of the single frame `stored`. kCorrupt unless it is exactly one zstd frame that
+  // states and has a content of `raw_size` bytes (1 to kFrameLimit), without a dictionary, with a
+  // window of at most 8 MiB, and nothing behind it. Allocates raw_size bytes and never more.
   Result<Bytes> decode(ByteSpan stored, std::uint32_t raw_size);
 
  private:
@@ -44,8 +46,9 @@ class FrameDecoder {
   std::unique_ptr<Impl> impl_;
 };
 
-// `payload` in a zstd skippable frame (magic 0x184D2A5D): 8 bytes of header, then the payload.
+// The header of a zstd skippable frame (magic 0x184D2A5D): 8 bytes, behind which the payload of
+// `payload_size` bytes must follow. kInvalid from 4 GiB on.
 inline constexpr std::size_t kSkippableHeaderSize = 8;
-Result<Bytes> skippable_header(std::uint64_t payload_size);  // kInvalid from 4 GiB on
+Result<Bytes> skippable_header(std::uint64_t payload_size);
 
 }  // namespace imsy::cdc

@@ -4,7 +4,7 @@
 // Promises
 //   * A Manifest that exists has been validated as a whole: every index is in range, every name is
 //     legal, the tree is a tree, chunks cover their objects, frames cover the blobs.
-//   * The same value is written as the same bytes.
+//   * The same value is written as the same bytes (for one zstd version).
 // Sections, in this order: header (with the table: offset, sizes, SHA-256 of each section as
 // stored), tree (what a mount needs: names, attributes, object sizes), objects (digests), chunks
 // (lengths and digests of objects of more than one chunk), frames. The first two suffice to mount.
@@ -13,9 +13,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,50 +23,72 @@
 #include "cdc/chunker.h"
 #include "cdc/object_id.h"
 #include "common/bytes.h"
+#include "common/result.h"
 
 namespace imsy::cdc {
 
-// --- the tree
-// -------------------------------------------------------------------------------------
+// --- the tree -----------------------------------------------------------------------------------
 
 inline constexpr std::uint32_t kNone = 0xffffffff;
 
+inline constexpr std::size_t kNameLimit = 255;            // bytes of one name
+inline constexpr std::size_t kPathLimit = 4095;           // bytes of a path, without a leading '/'
+inline constexpr std::size_t kDepthLimit = 1024;          // names in a path
+inline constexpr std::size_t kTargetLimit = 4095;         // bytes of a symlink's target
+inline constexpr std::size_t kXattrNameLimit = 255;       // bytes
+inline constexpr std::size_t kXattrListLimit = 64 << 10;  // names of one inode, each with its NUL
+inline constexpr std::size_t kXattrValuesLimit = 64 << 10;    // values of one inode together
+inline constexpr std::uint32_t kDeviceMajorLimit = 1u << 12;  // what Linux can hold; below this
+inline constexpr std::uint32_t kDeviceMinorLimit = 1u << 20;
+
+// The numbers are those of the format.
 enum class NodeType : std::uint8_t {
-  kDirectory,
-  kRegular,
-  kSymlink,
-  kCharDevice,
-  kBlockDevice,
-  kFifo,
+  kDirectory = 0,
+  kRegular = 1,
+  kSymlink = 2,
+  kCharDevice = 3,
+  kBlockDevice = 4,
+  kFifo = 5,
 };
 
 // One inode. Index 0 is the root directory. Hard links are several entries with one inode.
 struct Inode {
-  NodeType type = NodeType::kDirectory;
-  std::uint16_t mode = 0;  // permission bits and setuid, setgid, sticky: 07777
+  std::int64_t mtime_s = 0;
+  std::uint32_t mtime_ns = 0;
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::uint32_t link_count = 1;  // entries that name it (directories: 2 + sub-directories)
-  std::int64_t mtime_s = 0;
-  std::uint32_t mtime_ns = 0;
-  std::uint32_t xattrs = kNone;  // index of an xattr set
-  // Regular: index of the object. Symlink: index of the target. Directory: index of its first
-  // entry. Device: (major << 32 | minor) does not fit: see device_major/minor().
+  std::uint32_t xattrs = kNone;  // for Tree::xattrs()
+  // Regular: index of the object. Directory: index of its first entry. Device: its major number.
+  // Symlink: for Tree::symlink_target(). Fifo: 0.
   std::uint32_t value = 0;
-  std::uint32_t count = 0;  // directory: number of entries; device: minor (value: major)
+  // Directory: number of entries. Device: its minor number. Symlink: length of its target. Others:
+  // 0.
+  std::uint32_t count = 0;
+  std::uint16_t mode = 0;  // permission bits and setuid, setgid, sticky: 07777
+  NodeType type = NodeType::kDirectory;
 };
 
 // One name in a directory. The entries of a directory are contiguous and sorted by name (bytes).
 struct Entry {
-  std::uint32_t name_offset = 0;  // in the name heap
-  std::uint16_t name_size = 0;
+  std::uint32_t name_offset = 0;  // for Tree::name()
   std::uint32_t inode = 0;
+  std::uint16_t name_size = 0;
 };
 
 struct Xattr {
   std::string name;
   std::string value;
+  bool operator==(const Xattr&) const = default;
 };
+
+// Whether an entry may be called `name`: 1 to 255 bytes without '/' and NUL, not "." or "..", and
+// not beginning with ".wh." (a whiteout to whoever unpacks the data layer).
+bool is_legal_name(std::string_view name);
+// Whether images may carry the xattr: a name of 1 to 255 bytes without NUL in the namespaces user.,
+// security. and system., but neither user.overlay.* (it would steer overlayfs on the node) nor
+// security.selinux (the node's policy labels files).
+bool is_legal_xattr(std::string_view name);
 
 class Tree {
  public:
@@ -78,16 +98,21 @@ class Tree {
   std::uint32_t entry_count() const { return static_cast<std::uint32_t>(entries_.size()); }
   const Entry& entry(std::uint32_t index) const { return entries_[index]; }
   std::string_view name(const Entry& entry) const {
-    return std::string_view(names_).substr(entry.name_offset, entry.name_size);
+    return std::string_view(texts_).substr(entry.name_offset, entry.name_size);
   }
   std::span<const Entry> entries_of(const Inode& directory) const {
     return std::span(entries_).subspan(directory.value, directory.count);
   }
-  // The entry of `directory` called `name`, or null.
+  // The entry of `directory` called `name`, or null. Binary search.
   const Entry* find(const Inode& directory, std::string_view name) const;
-  std::string_view symlink_target(const Inode& symlink) const { return targets_[symlink.value]; }
+  std::string_view symlink_target(const Inode& symlink) const {
+    return std::string_view(texts_).substr(symlink.value, symlink.count);
+  }
+  // Sorted by name.
   std::span<const Xattr> xattrs(const Inode& inode) const {
-    return inode.xattrs == kNone ? std::span<const Xattr>() : std::span(xattr_sets_[inode.xattrs]);
+    if (inode.xattrs == kNone) return {};
+    const std::uint32_t first = xattr_first_[inode.xattrs];
+    return std::span(xattrs_).subspan(first, xattr_first_[inode.xattrs + 1] - first);
   }
   std::uint32_t object_count() const { return static_cast<std::uint32_t>(object_sizes_.size()); }
   std::uint64_t object_size(std::uint32_t object) const { return object_sizes_[object]; }
@@ -95,20 +120,23 @@ class Tree {
   std::uint64_t size_of(const Inode& inode) const;
   // The directory that holds directory `index` (root: itself).
   std::uint32_t parent_of(std::uint32_t index) const { return parents_[index]; }
+  // The path of directory `index` without a leading '/' (root: empty), bytes as they are. Walks up.
+  std::string path_of(std::uint32_t index) const;
 
  private:
-  friend class TreeBuilder;
+  friend class TreeBuild;
   friend class TreeCodec;
   std::vector<Inode> inodes_;
   std::vector<std::uint32_t> parents_;  // of directories; kNone for the rest
   std::vector<Entry> entries_;
-  std::string names_;
-  std::vector<std::string> targets_;
-  std::vector<std::vector<Xattr>> xattr_sets_;
+  std::string texts_;  // names and targets, one after the other
+  std::vector<Xattr> xattrs_;
+  std::vector<std::uint32_t> xattr_first_ = {0};  // of each set, into xattrs_; and the end
   std::vector<std::uint64_t> object_sizes_;
 };
 
 // Builds a Tree from nodes in any order. Used by the converter and by tests.
+// Threads: belongs to one thread.
 class TreeBuilder {
  public:
   struct Attributes {
@@ -135,13 +163,15 @@ class TreeBuilder {
   void add_link(NodeId parent, std::string name, NodeId node);
   static constexpr NodeId kRoot = 0;
 
-  // kInvalid for an illegal or duplicate name. Objects are renumbered in the order in which inodes
-  // refer to them; `object_order` gives for each new number the old one. Objects nothing refers to
-  // are an error.
+  // kInvalid for an illegal or duplicate name, an attribute beyond the limits above, a child of
+  // something that is no directory, a link to a directory; the message names the path. Inodes are
+  // numbered breadth first, siblings by name; objects in the order in which inodes refer to them:
+  // `object_order` (may be null) gives for each new number the old one. Objects nothing refers to
+  // are an error. The same nodes added in another order give the same tree.
   Result<Tree> build(std::vector<std::uint32_t>* object_order);
 
  private:
-  struct Node;
+  friend class TreeBuild;
   struct Name {
     std::string name;
     NodeId node;
@@ -149,20 +179,19 @@ class TreeBuilder {
   struct Node {
     Attributes attributes;
     std::vector<Name> children;
-    std::uint32_t links = 0;
   };
   std::vector<Node> nodes_;
   std::vector<std::uint64_t> object_sizes_;
 };
 
-// --- objects, chunks, frames
-// ----------------------------------------------------------------------
+// --- objects, chunks, frames --------------------------------------------------------------------
 
 // Where an object's bytes lie: the data layers' tar streams, one after the other, form one raw
 // address space; an object's bytes are contiguous in it.
 struct Chunk {
   ChunkDigest digest;
-  std::uint32_t size = 0;
+  std::uint32_t size = 0;           // bytes
+  std::uint32_t frame = 0;          // index of the frame that holds all of it
   std::uint64_t object_offset = 0;  // bytes from the start of the object
 };
 
@@ -179,6 +208,7 @@ class Objects {
  public:
   std::uint32_t count() const { return static_cast<std::uint32_t>(ids_.size()); }
   const ObjectId& id(std::uint32_t object) const { return ids_[object]; }
+  // 0 for an empty object.
   std::uint64_t raw_offset(std::uint32_t object) const { return raw_offsets_[object]; }
   std::uint32_t first_chunk(std::uint32_t object) const { return first_chunks_[object]; }
   std::uint32_t chunk_count(std::uint32_t object) const {
@@ -190,55 +220,58 @@ class Objects {
   std::span<const Chunk> chunks_of(std::uint32_t object) const {
     return std::span(chunks_).subspan(first_chunk(object), chunk_count(object));
   }
-  // The object that chunk `index` belongs to.
+  // The object that chunk `index` belongs to. Binary search.
   std::uint32_t object_of_chunk(std::uint32_t index) const;
-  // The chunk of `object` that covers byte `offset` (< its size).
+  // The index (among all chunks) of the chunk of `object` that covers byte `offset` (< its size).
+  // Binary search.
   std::uint32_t chunk_at(std::uint32_t object, std::uint64_t offset) const;
 
+  // Frames of layer 0 first, in the order in which they lie in their blobs, without gaps.
   std::uint32_t frame_count() const { return static_cast<std::uint32_t>(frames_.size()); }
   const Frame& frame(std::uint32_t index) const { return frames_[index]; }
   // The frame that holds all of chunk `index`, and where the chunk begins in the frame's raw bytes.
-  std::uint32_t frame_of_chunk(std::uint32_t index) const;
+  std::uint32_t frame_of_chunk(std::uint32_t index) const { return chunks_[index].frame; }
   std::uint32_t offset_in_frame(std::uint32_t chunk) const;
-  // Chunk indexes that lie in frame `index`, in order of their place in it. Only first occurrences
-  // of objects have a place.
-  std::span<const std::uint32_t> chunks_in_frame(std::uint32_t index) const;
+  // Chunk indexes that lie in frame `index`, in order of their place in it. What else the frame
+  // holds (tar headers, padding, further copies of an object) belongs to no chunk.
+  std::span<const std::uint32_t> chunks_in_frame(std::uint32_t index) const {
+    return std::span(frame_chunks_)
+        .subspan(frame_first_[index], frame_first_[index + 1] - frame_first_[index]);
+  }
 
  private:
   friend class ObjectsCodec;
-  friend class Manifest;
-  Status link();  // derives what is below the line, checks cross references
   std::vector<ObjectId> ids_;
-  std::vector<std::uint64_t> sizes_;
   std::vector<std::uint64_t> raw_offsets_;
-  std::vector<std::uint32_t> first_chunks_;
+  std::vector<std::uint32_t> first_chunks_ = {0};  // of each object; and the end
   std::vector<Chunk> chunks_;
   std::vector<Frame> frames_;
-  // derived
-  std::vector<std::uint32_t> chunk_frames_;
-  std::vector<std::uint32_t> frame_first_;  // into frame_chunks_
+  // Derived: the chunks in the order of their raw place, and where each frame's begin there.
   std::vector<std::uint32_t> frame_chunks_;
+  std::vector<std::uint32_t> frame_first_ = {0};
 };
 
-// --- the whole
-// ------------------------------------------------------------------------------------
+// --- the whole ----------------------------------------------------------------------------------
 
 struct ManifestLimits {
-  std::uint64_t entries = 5'000'000;
-  std::uint64_t chunks = 64'000'000;
-  std::uint64_t section_raw = std::uint64_t{4} << 30;  // one section, after decompression
+  std::uint64_t entries = 5'000'000;                   // names in the tree
+  std::uint64_t chunks = 64'000'000;                   // also of frames
+  std::uint64_t section_raw = std::uint64_t{4} << 30;  // one section's columns, decompressed
   std::uint64_t manifest_stored = std::uint64_t{2} << 30;
-  std::uint64_t logical_ratio = 10'000;  // sum of file sizes : sum of frames' raw sizes
+  // Sum of file sizes : sum of frames' raw sizes, for more than 1 GiB of files. At most 1 for what
+  // imsy-convert makes; a tiny blob must not pretend to be an endless image.
+  std::uint64_t logical_ratio = 10'000;
 };
 
 // What the header says; known as soon as the header's bytes were checked against the anchor.
 struct ManifestHeader {
   struct Section {
     std::uint32_t kind = 0;
+    bool mandatory = false;    // a reader that does not know the kind must refuse
     std::uint64_t offset = 0;  // from the start of the manifest
     std::uint64_t stored_size = 0;
-    std::uint64_t raw_size = 0;
-    Digest digest;  // of the stored bytes
+    std::uint64_t raw_size = 0;  // of its columns, decompressed
+    Digest digest;               // of the stored bytes
   };
   ChunkerParameters chunker;
   std::uint64_t content_size = 0;  // sum of the objects' sizes
@@ -251,7 +284,7 @@ struct ManifestParts {
   const Tree* tree = nullptr;
   // Per object, in the tree's numbering.
   struct Object {
-    std::uint64_t raw_offset = 0;
+    std::uint64_t raw_offset = 0;  // of no meaning for an empty object
     std::vector<ChunkDigest> digests;
     std::vector<std::uint32_t> sizes;
   };
@@ -261,16 +294,17 @@ struct ManifestParts {
 
 class Manifest {
  public:
-  // Bytes of a manifest (header and sections); `header_size` says where the header ends. kInvalid
-  // when the parts contradict each other.
+  // Bytes of a manifest (header and sections); `header_size` says where the header ends.
   struct Written {
     Bytes bytes;
     std::uint64_t header_size = 0;
     Digest digest;  // of the header
   };
+  // kInvalid when the parts contradict each other or exceed the default limits.
   static Result<Written> write(const ManifestParts& parts);
 
-  // Step by step, as the bytes arrive. Each step checks size and digest before it parses.
+  // The header, from bytes that begin with it (more may follow), checked against the anchor's
+  // digest before it is parsed. Errors as for read().
   static Result<ManifestHeader> read_header(ByteSpan bytes, const Anchor& anchor,
                                             const ManifestLimits& limits = {});
   // The byte range of the manifest that a mount needs: header and tree: [0, returned).
@@ -281,12 +315,14 @@ class Manifest {
   static Result<std::shared_ptr<const Manifest>> read(ByteSpan bytes, const Anchor& anchor,
                                                       const ManifestLimits& limits = {});
 
+  // The name of the manifest: the SHA-256 of its header, as in the anchor.
   const Digest& digest() const { return digest_; }
   const ManifestHeader& header() const { return header_; }
   const Tree& tree() const { return tree_; }
   const Objects& objects() const { return objects_; }
 
  private:
+  Manifest() = default;
   Digest digest_;
   ManifestHeader header_;
   Tree tree_;

@@ -4,6 +4,7 @@
 //
 // so a name cannot lie about its chunks: who knows an id can check a chunk list from anywhere.
 // The empty file has size 0 and no chunks.
+// Threads: any.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,8 @@ namespace imsy::cdc {
 using ChunkDigest = Digest;  // SHA-256 of the chunk's bytes
 using ObjectId = Digest;
 
+// The id of the object of `size` bytes that consists of `chunks`, in order. Whether their lengths
+// add up to `size` is for the caller to check.
 ObjectId object_id(std::uint64_t size, std::span<const ChunkDigest> chunks);
 
 }  // namespace imsy::cdc

@@ -1,0 +1,33 @@
+#include "cdc/manifest.h"
+
+#include <algorithm>
+
+namespace imsy::cdc {
+
+const Entry* Tree::find(const Inode& directory, std::string_view wanted) const {
+  const auto entries = entries_of(directory);
+  const auto found = std::lower_bound(
+      entries.begin(), entries.end(), wanted,
+      [this](const Entry& entry, std::string_view other) { return name(entry) < other; });
+  return found != entries.end() && name(*found) == wanted ? &*found : nullptr;
+}
+
+std::uint64_t Tree::size_of(const Inode& inode) const {
+  if (inode.type == NodeType::kRegular) return object_size(inode.value);
+  return inode.type == NodeType::kSymlink ? inode.count : 0;
+}
+
+std::string Tree::path_of(std::uint32_t index) const {
+  std::string path;
+  while (index != 0) {
+    const std::uint32_t parent = parents_[index];
+    const auto entries = entries_of(inodes_[parent]);
+    const auto self = std::find_if(entries.begin(), entries.end(),
+                                   [&](const Entry& entry) { return entry.inode == index; });
+    path.insert(0, std::string(name(*self)) + (path.empty() ? "" : "/"));
+    index = parent;
+  }
+  return path;
+}
+
+}  // namespace imsy::cdc
