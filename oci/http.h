@@ -6,10 +6,21 @@
 //     kCancelled). It must not wait for anything.
 //   * Redirects are never followed here; the layer above does that by hand, with credentials
 //     dropped (oci/registry.cc). Only http and https are spoken. Never a downgrade.
-//   * Bodies are limited: what exceeds `body_limit` ends the transfer with kInvalid.
-//   * Headers: at most 64 KiB. "Accept-Encoding: identity" is always sent.
-// Threads: start(), perform() and cancel() from any thread but the client's own (start() also
-// there).
+//   * Bodies are limited: a 2xx body that exceeds `body_limit` ends the transfer with kInvalid. The
+//     body of another status is only for messages and is cut at 64 KiB.
+//   * Headers: at most 64 KiB, 128 lines and 10 interim answers; more is kInvalid. Trailers are
+//     dropped. "Accept-Encoding: identity" is always sent.
+//   * At most `connections_per_host` transfers to one origin are open; the others wait their turn
+//   in
+//     the order of start(). A paused transfer keeps its place.
+//   * TLS 1.2 or newer, certificates and host names are checked. Sockets are close-on-exec.
+//   * Messages name method, host and path, never the query or a header.
+// Errors: kInvalid (request malformed, a limit exceeded, the server does not speak TLS), kDenied
+//   (certificate not trusted, address not allowed), kTimeout, kUnavailable (cannot connect, broken
+//   connection), kCancelled, kInternal.
+// Proxies are taken from the usual environment variables, as curl does.
+// Threads: everything from any thread, except that perform() must not be called on the client's
+//   own.
 #pragma once
 
 #include <chrono>
@@ -17,6 +28,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,12 +37,30 @@
 
 namespace imsy::oci {
 
+struct HttpResponse {
+  int status = 0;
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case, in order
+  Bytes body;
+  std::string peer_address;  // numeric address of the server, or of the proxy
+  // The first header of this (lower-case) name, or "".
+  std::string header(std::string_view name) const;
+  // All headers of this name, in order.
+  std::vector<std::string> header_values(std::string_view name) const;
+};
+
 struct HttpRequest {
   std::string method = "GET";
   std::string url;
   std::vector<std::pair<std::string, std::string>> headers;
   std::shared_ptr<const Bytes> body;    // PUT, POST, PATCH; null: no body
   std::uint64_t body_limit = 4u << 20;  // of the response, bytes
+  // When set, asked with the numeric address of the peer before a connection is made and before the
+  // request is sent over an existing one; false ends the transfer with kDenied. Called on the
+  // client's thread; must not wait.
+  std::function<bool(std::string_view address)> allow_address;
+  // When set, called once with status and headers (no body yet) of the answer; an error ends the
+  // transfer. Called on the client's thread; must not wait.
+  std::function<Status(const HttpResponse&)> on_headers;
   // When set, a 2xx body is given here piece by piece, in order, and not collected; an error ends
   // the transfer. Called on the client's thread; must not wait.
   std::function<Status(ByteSpan)> on_body;
@@ -38,18 +68,11 @@ struct HttpRequest {
   // HttpClient::wake() is called. Null: never pauses.
   std::function<bool()> should_pause;
   std::chrono::milliseconds connect_timeout{10'000};
-  // A transfer slower than 1 byte/s over this time is ended with kTimeout.
+  // A transfer slower than 1 byte/s over this time is ended with kTimeout; counted from when the
+  // request is sent, not while it is paused.
   std::chrono::milliseconds idle_timeout{30'000};
-  // Limit for the whole transfer; zero: none.
+  // Limit for the whole transfer, from when its turn has come; zero: none.
   std::chrono::milliseconds total_timeout{0};
-};
-
-struct HttpResponse {
-  int status = 0;
-  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case, in order
-  Bytes body;
-  // The first header of this (lower-case) name, or "".
-  std::string header(std::string_view name) const;
 };
 
 struct HttpOptions {
@@ -81,6 +104,12 @@ class HttpClient {
   void cancel(RequestId id);
   // Makes paused transfers ask should_pause() again.
   void wake();
+  // Calls `action` on the client's thread after `delay` (monotonic clock). It must not wait. What
+  // has not been called when the client is destroyed is called then, by the destructor.
+  void call_after(std::chrono::milliseconds delay, std::function<void()> action);
+  // Runs `task`, which may wait for the disk or another process, on one of two threads kept for
+  // that; for callbacks, which must not. The destructor waits for it.
+  void run_aside(std::function<void()> task);
   // start() and wait for `done`. Not from the client's thread.
   Result<HttpResponse> perform(HttpRequest request);
 

@@ -1,0 +1,19 @@
+// An upload of a blob to a registry, in pieces that can be sent again.
+// Source: OCI distribution specification v1.1, "Pushing a blob in chunks" and "monolithically".
+// Internal to oci.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "oci/call.h"
+#include "oci/repository.h"
+
+namespace imsy::oci {
+
+// Does not contact the registry before the first piece is full, or commit(): a small blob is
+// uploaded in one request.
+Result<std::unique_ptr<BlobWriter>> open_blob_upload(std::shared_ptr<Caller> caller,
+                                                     const std::string& repository);
+
+}  // namespace imsy::oci
