@@ -151,6 +151,12 @@ class Stream {
     return text;
   }
 
+  // The next byte, without taking it; 0 when the client has left.
+  char first() {
+    if (input_.empty() && !fill()) return 0;
+    return input_.front();
+  }
+
   std::optional<std::string> take(std::size_t size) {
     while (input_.size() < size) {
       if (!fill()) return {};
@@ -190,6 +196,11 @@ std::optional<std::string> read_chunked(Stream& stream) {
 }
 
 std::optional<FakeRequest> read_request(Stream& stream) {
+  constexpr char kTlsGreeting = 0x16;
+  if (stream.first() == kTlsGreeting) {
+    stream.send("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    return {};
+  }
   const auto first = stream.line();
   if (!first) return {};
   FakeRequest request;
