@@ -4,9 +4,8 @@
 //   * Bytes that can be read through an Object have been checked against their chunk digest: either
 //     since this process started, or before a syncfs that is on record. A chunk that fails is
 //     dropped, counted, logged, and reported as missing, so that the caller fetches it again.
-//   * A complete object is one regular file "objects/<2 hex>/<id>" that never changes; a partial
-//   one
-//     is a sparse file "partial/<2 hex>/<id>". Completion is a rename.
+//   * A complete object is one regular file "objects/<2 hex>/<id>" that does not change as long as
+//     it is there; a partial one is a sparse file "partial/<2 hex>/<id>". Completion is a rename.
 //   * What was acknowledged (add_image, mark_resident) survives a power cut; everything else is a
 //     cache that is found again by hashing.
 //   * Objects belong to images (a set of owners). Removing an image drops its ownership only.
@@ -52,35 +51,39 @@ struct StoreStats {
 };
 
 // One file content in the store, open. Shared by all who read it; the last one closes the file.
-// Thread-safe.
+// Must not outlive the store. Thread-safe.
 class Object {
  public:
   virtual ~Object() = default;
   virtual const cdc::ObjectId& id() const = 0;
-  // True when all chunks are present and verified: any range may then be read.
+  // True when all chunks are present and verified: any range may then be read. A read that fails
+  // may make it false again.
   virtual bool complete() const = 0;
   // Whether chunk `index` of this object may be read. May hash the chunk from disk when it is not
   // known yet (bytes that an earlier run left); never uses the network.
   virtual bool has_chunk(std::uint32_t index) = 0;
   // Bytes at `offset`, which lie in chunks that has_chunk() said yes to. kCorrupt or an I/O error
-  // when the disk fails; the caller then fetches.
+  // when the disk fails: the chunks are then missing, and the caller fetches them.
   virtual Status read(std::uint64_t offset, std::span<std::byte> buffer) = 0;
-  // The descriptor to read from directly (splice), valid as long as this Object.
+  // The descriptor to read from directly (splice), valid as long as this Object; -1 while there is
+  // no file (nothing was put yet, or the object is empty).
   virtual int fd() const = 0;
 };
 
 class Store {
  public:
-  // Opens or creates the store below `root` (made with mode 0700; wrong owner or mode, or a symlink
-  // in its place, is kFailedPrecondition) and locks it. kUnavailable: another process has it; its
-  // pid is in the message. A broken index is rebuilt from the files, with one log line.
+  // Opens or creates the store at `root` (made with mode 0700 in a parent that exists; wrong owner
+  // or mode, or a symlink in its place, is kFailedPrecondition, as is a store of a newer version)
+  // and locks it. kUnavailable: another process has it; its pid is in the message. A broken index
+  // is rebuilt from the files, with one log line.
   static Result<std::unique_ptr<Store>> open(const std::filesystem::path& root,
                                              const StoreOptions& options = {});
   virtual ~Store() = default;
 
   // --- images ---
   // Remembers an image durably (its manifest's bytes, its anchor's text) and makes it the owner of
-  // its objects. `trust_domain` is "" for content that anybody may fetch. Repeating it is harmless.
+  // its objects. `trust_domain` is "" for content that anybody may fetch, else a name (not "?") for
+  // those who may. Repeating it is harmless; "" wins over a name, else the first domain stays.
   virtual Status add_image(const std::shared_ptr<const cdc::Manifest>& manifest,
                            ByteSpan manifest_bytes, const std::string& anchor_text,
                            const std::string& trust_domain) = 0;
@@ -89,23 +92,29 @@ class Store {
   // Drops the image's record and its ownership, durably. Its objects stay. Absent: no error.
   virtual Status remove_image(const Digest& manifest) = 0;
   // Syncs the file system and then remembers that every object of the image is complete. The
-  // caller has seen complete() of each. kFailedPrecondition when one is not.
+  // caller has seen complete() of each. kFailedPrecondition when one is not, or when the image was
+  // not added. After a failed sync nothing is acknowledged until the store is opened anew: the
+  // kernel reports lost writes once.
   virtual Status mark_resident(const cdc::Manifest& manifest) = 0;
   virtual Result<bool> is_resident(const Digest& manifest) = 0;
 
   // --- objects ---
   // The object, whole, partial or new (then nothing of it is there). Takes its chunk list from the
-  // manifest. Cheap when it is open already.
+  // manifest. Cheap when it is open already. What is fetched for an image that was not added is
+  // shared with nobody.
   virtual Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
                                                       std::uint32_t object) = 0;
-  // Puts a chunk's bytes into the object, after checking them against the chunk's digest: kCorrupt
-  // when they differ. The last missing chunk completes the object. kNoSpace and other disk errors
-  // leave the object as it was. Present already: writes nothing.
+  // Puts a chunk's bytes into the object, after checking them against the chunk's digest, always:
+  // kCorrupt when they differ. The last missing chunk completes the object. kNoSpace and other
+  // disk errors leave the object as it was. Present already: writes nothing.
   virtual Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) = 0;
   // The bytes of a chunk from any object in the store that holds it, verified; nullopt when there
   // is none. The trust domain decides whose objects may be used.
   virtual Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
                                                   const std::string& trust_domain) = 0;
+  // For each chunk whether find_chunk() will probably have it. Cheap: reads no object.
+  virtual std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
+                                          const std::string& trust_domain) = 0;
 
   virtual Result<StoreStats> stats() = 0;
 };

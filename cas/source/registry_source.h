@@ -1,7 +1,8 @@
 // RegistrySource: a BlobSource that asks one or several registry repositories, in order.
 //
-// A repository that answers kNotFound, kDenied or kInvalid makes the next one be tried; the one
-// that worked last is tried first. Statistics of the wire are the HTTP client's.
+// A repository that fails makes the next one be tried; the one that worked last is tried first.
+// When all fail, the answer is the first failure that may go away (kUnavailable, kTimeout), else
+// the first one. Statistics of the wire are the HTTP client's.
 // Threads: as BlobSource.
 #pragma once
 
@@ -13,6 +14,7 @@
 
 namespace imsy::cas {
 
+// Without repositories every read is answered with kUnavailable, at once.
 std::shared_ptr<BlobSource> make_registry_source(
     std::vector<std::shared_ptr<oci::Registry>> repositories);
 

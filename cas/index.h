@@ -1,0 +1,188 @@
+// Index: what the store remembers beside its files (SQLite).
+//
+// It says where a chunk may lie (a hint: who uses it hashes what is read), which objects are
+// complete and how far that is to be trusted, and which images own what (acknowledged: durable).
+//
+// Promises
+//   * Hints and completions are queued and written in batches by one thread; look-ups see them at
+//     once. A crash loses the newest of them, which costs hashing and nothing else.
+//   * add_image, remove_image and mark_resident are on the disk when they return; so is distrust()
+//     of an object that was on record.
+//   * A fault of the database is logged once, marks the index so that the next start rebuilds it,
+//     and turns hints off; promises then fail with kCorrupt.
+// Threads: all methods from any thread; all may wait for the disk. docs/locks.md.
+// On disk: docs/format/store.md.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "cas/layout.h"
+#include "cas/sqlite.h"
+#include "cas/store.h"
+#include "cdc/manifest.h"
+#include "common/mutex.h"
+
+namespace imsy::cas {
+
+// The trust domain of content whose origin is not known, or more than one: shared with nobody.
+inline constexpr std::string_view kSharedWithNobody = "?";
+
+class Index {
+ public:
+  // How far an object that lies in objects/ is to be believed.
+  enum class Trust {
+    kIncomplete,  // not known as complete
+    kUnverified,  // complete, but not hashed since this process started
+    kVerified,    // hashed by this process, or synced and on record
+  };
+  struct ObjectRow {
+    cdc::ObjectId id;
+    std::uint64_t size = 0;
+    // Of whom its bytes were fetched for; none: nothing new was, and the row keeps what it says.
+    std::optional<std::string> trust_domain;
+  };
+  struct ChunkPlace {
+    cdc::ObjectId object;
+    std::uint64_t offset = 0;  // bytes from the start of the object
+  };
+  struct ImageRow {
+    Digest manifest;
+    std::string anchor_text;
+    std::string trust_domain;
+  };
+  struct Opened {
+    std::unique_ptr<Index> index;
+    bool clean = true;      // the last process closed it
+    bool fresh = false;     // made just now
+    std::string set_aside;  // name of the broken one that it replaces
+    std::string reason;     // and what was wrong with that
+  };
+
+  // kFailedPrecondition: written by a newer version. A broken one is set aside and made anew.
+  static Result<Opened> open(const Layout& layout);
+  // Writes what is queued and notes that this was done.
+  ~Index();
+  Index(const Index&) = delete;
+  Index& operator=(const Index&) = delete;
+
+  // --- hints
+  // The object is complete and was verified by this process.
+  void add_complete(ObjectRow row);
+  // Chunk `digest` lies at `offset` in `object`.
+  void add_chunk(const Digest& digest, const ObjectRow& object, std::uint64_t offset);
+  void drop_chunk(const Digest& digest, const ChunkPlace& place);
+  // Places where the chunk may lie, at most eight; the domain says whose objects count.
+  std::vector<ChunkPlace> find_chunk(const cdc::Chunk& chunk, const std::string& trust_domain);
+  // For each chunk whether find_chunk() has a place. One look-up in the database for all.
+  std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
+                                  const std::string& trust_domain);
+  Trust trust_of(const cdc::ObjectId& object);
+  // The object is complete no more. A crash does not bring the record back, so that the caller may
+  // touch its file.
+  Status distrust(const cdc::ObjectId& object);
+  // Writes what is queued. kNoSpace and others: it stays queued.
+  Status flush();
+
+  // --- images
+  Status add_image(const ImageRow& image, const cdc::Manifest& manifest);
+  Status remove_image(const Digest& manifest);
+  Result<bool> is_resident(const Digest& manifest);
+  // Calls `sync` when every object of the image is complete and verified by this process or on
+  // record, then puts all on record. kFailedPrecondition when one is not; the image must be known.
+  Status mark_resident(const Digest& manifest, const std::function<Status()>& sync);
+  Result<std::vector<ImageRow>> images();
+
+  // --- after a crash
+  // Makes the rows agree with the files in objects/: those without a row are complete and not
+  // verified; rows without a file lose that.
+  Status adopt(const std::vector<Layout::ObjectFile>& files);
+  // Objects of which nothing is known that tells who may use them get their trust domain from their
+  // owners, when these agree, else kSharedWithNobody.
+  Status restore_trust_domains();
+
+  // Fills all but the numbers of partial objects.
+  Status stats(StoreStats& stats);
+  // The same from the index of a store that is not ours.
+  static Status stats(Database& database, StoreStats& stats);
+
+ private:
+  // A chunk's key is the first half of its digest: enough for a hint.
+  using ChunkKey = std::array<std::byte, 16>;
+  struct ChunkKeyHash {
+    std::size_t operator()(const ChunkKey& key) const;
+  };
+  struct QueuedChunk {
+    ObjectRow object;
+    std::uint64_t offset = 0;
+  };
+  struct Drop {
+    ChunkKey key;
+    ChunkPlace place;
+  };
+  struct Queue {
+    std::unordered_map<cdc::ObjectId, ObjectRow> complete;
+    std::unordered_multimap<ChunkKey, QueuedChunk, ChunkKeyHash> chunks;
+    std::vector<Drop> drops;
+    bool empty() const { return complete.empty() && chunks.empty() && drops.empty(); }
+    std::size_t size() const { return complete.size() + chunks.size() + drops.size(); }
+  };
+  struct Writer;  // the connection that writes, and its statements
+  struct Reader;  // the connection that looks up
+
+  explicit Index(const Layout& layout);
+  static ChunkKey key_of(const Digest& digest);
+  static Status prepare_file(const Layout& layout, Opened& opened);
+  Status connect(Opened& opened);
+  void run();
+  bool wait_for_work();
+  template <typename Fill>
+  void enqueue(Fill fill);
+  Status flush_locked() IMSY_REQUIRES(write_mu_);
+  Status write_batch(const Queue& batch) IMSY_REQUIRES(write_mu_);
+  // Runs `work` in a transaction that is on the disk when this returns.
+  Status durably(const std::function<Status()>& work) IMSY_REQUIRES(write_mu_);
+  Status record_resident(const Digest& manifest) IMSY_REQUIRES(write_mu_);
+  void find_queued(const Queue& queue, const cdc::Chunk& chunk, const cdc::ObjectId& alone,
+                   const std::string& trust_domain, std::vector<ChunkPlace>& places) const;
+  Status find_written(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
+                      const std::string& trust_domain, std::vector<ChunkPlace>& places)
+      IMSY_REQUIRES(read_mu_);
+  // Looks at a result of the database: the first fault is logged and marks the index as broken.
+  template <typename T>
+  Result<T> watch(Result<T> result) {
+    if (!result) note_fault(result.error());
+    return result;
+  }
+  void note_fault(const Error& error);
+
+  const Layout& layout_;
+  std::int64_t run_ = 0;  // number of this process's run, since the index exists
+  std::atomic<bool> broken_{false};
+  std::atomic<bool> write_failed_{false};  // so that a full disk is logged once
+
+  Mutex write_mu_;  // before queue_mu_; held while the disk is written
+  std::unique_ptr<Writer> writer_ IMSY_GUARDED_BY(write_mu_);
+  std::uint64_t distrusted_ IMSY_GUARDED_BY(write_mu_) = 0;  // how often
+
+  Mutex read_mu_;  // held while the disk is read; nothing is taken under it
+  std::unique_ptr<Reader> reader_ IMSY_GUARDED_BY(read_mu_);
+
+  Mutex queue_mu_;
+  CondVar queued_;
+  Queue queue_ IMSY_GUARDED_BY(queue_mu_);
+  // The batch that is being written, or null. Its content changes under both locks only, so that
+  // one of them is enough to read it.
+  std::shared_ptr<Queue> batch_ IMSY_GUARDED_BY(queue_mu_);
+  bool stopping_ IMSY_GUARDED_BY(queue_mu_) = false;
+  std::thread thread_;
+};
+
+}  // namespace imsy::cas

@@ -1,0 +1,55 @@
+// The two connections of the index, with their statements. Internal to cas/index*.cc.
+//
+// Threads: as Database; Index guards each with a mutex of its own.
+// On disk: docs/format/store.md.
+#pragma once
+
+#include "cas/index.h"
+#include "cas/sqlite.h"
+
+namespace imsy::cas {
+
+inline constexpr std::int64_t kIndexVersion = 1;
+
+// Values of object.state.
+inline constexpr std::int64_t kStateIncomplete = 0;
+inline constexpr std::int64_t kStateComplete = 1;  // verified in run object.run
+inline constexpr std::int64_t kStateDurable = 2;   // verified, and synced since
+
+// What is wrong with the file, or "" when nothing is. kFailedPrecondition: a newer version.
+Result<std::string> index_fault(Database& database);
+// The tables of a new index.
+Status create_index(Database& database);
+
+struct Index::Writer {
+  static Result<std::unique_ptr<Writer>> open(const std::string& path);
+
+  Database database;
+  Statement put_object;    // id, size, state, run, trust domain -> row
+  Statement put_chunk;     // key, object row, offset
+  Statement drop_chunk;    // key, object id, offset
+  Statement own_object;    // id, size -> row
+  Statement put_owner;     // image row, object row
+  Statement distrust;      // object id
+  Statement distrust_all;  // object id: of the images that own it
+
+  // The row of an object, made or brought up to date.
+  Result<std::int64_t> object_row(const ObjectRow& object, std::int64_t state, std::int64_t run);
+  Status put_image(const ImageRow& image, const cdc::Manifest& manifest);
+  // Rows of an image; kNotFound.
+  Result<std::int64_t> image_row(const Digest& manifest);
+  // Objects of the image that are neither on record nor verified in `run`.
+  Result<std::int64_t> count_unverified(std::int64_t image, std::int64_t run);
+};
+
+struct Index::Reader {
+  static Result<std::unique_ptr<Reader>> open(const std::string& path);
+
+  Database database;
+  Statement find_object;  // id, trust domain -> row, when complete
+  Statement find_chunk;   // key, trust domain -> object id, offset
+  Statement trust;        // id -> state, run
+  Statement resident;     // manifest -> resident
+};
+
+}  // namespace imsy::cas

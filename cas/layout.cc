@@ -1,0 +1,325 @@
+// On disk: docs/format/store.md.
+#include "cas/layout.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <memory>
+
+#include "common/log.h"
+
+namespace imsy::cas {
+namespace {
+
+constexpr const char* kManifests = "manifests";
+constexpr const char* kBrokenMark = "index.db.is-broken";
+constexpr int kBrokenKept = 5;
+
+const char* folder_name(Place place) {
+  return place == Place::kObjects ? "objects" : "partial";
+}
+
+Result<UniqueFd> open_beneath_fd(int dir_fd, const std::string& name, int flags, mode_t mode) {
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
+  how.mode = mode;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  for (;;) {
+    const long fd = ::syscall(SYS_openat2, dir_fd, name.c_str(), &how, sizeof how);
+    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+    if (errno != EINTR && errno != EAGAIN) return Error::from_errno(errno, "open " + name);
+  }
+}
+
+struct CloseDir {
+  void operator()(DIR* dir) const { ::closedir(dir); }
+};
+
+// Calls `visit` with every name in the folder but "." and "..".
+Status each_name(UniqueFd folder, const std::function<void(int, const char*)>& visit) {
+  const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(folder.get()));
+  if (dir == nullptr) return Error::from_errno(errno, "read a folder of the store");
+  folder.release();
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(dir.get());
+    if (entry == nullptr) {
+      if (errno != 0) return Error::from_errno(errno, "read a folder of the store");
+      return {};
+    }
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") visit(::dirfd(dir.get()), entry->d_name);
+  }
+}
+
+Status check_root(int fd, const std::filesystem::path& root) {
+  struct stat st {};
+  if (::fstat(fd, &st) != 0) return Error::from_errno(errno, "stat " + root.string());
+  if (st.st_uid != ::geteuid() || (st.st_mode & 077) != 0) {
+    return Error(Errc::kFailedPrecondition,
+                 "store " + root.string() +
+                     ": must belong to this user and be closed to all others; try chown and "
+                     "chmod 0700");
+  }
+  struct stat parent {};
+  if (::fstatat(fd, "..", &parent, 0) != 0) {
+    return Error::from_errno(errno, "stat the parent of " + root.string());
+  }
+  if ((parent.st_mode & 022) != 0 && (parent.st_mode & S_ISVTX) == 0) {
+    return Error(Errc::kFailedPrecondition,
+                 "store " + root.string() +
+                     ": others may rename it, because they may write to its parent; try chmod "
+                     "go-w on the parent");
+  }
+  return {};
+}
+
+std::string object_name(const cdc::ObjectId& id) {
+  return id.hex();
+}
+
+}  // namespace
+
+Result<Layout> Layout::open(const std::filesystem::path& root, bool lock) {
+  Layout layout;
+  layout.root_ = root;
+  if (lock && ::mkdir(root.c_str(), 0700) != 0 && errno != EEXIST) {
+    return Error::from_errno(errno, "create store " + root.string());
+  }
+  auto fd = open_file(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!fd && (fd.error().sys_errno() == ELOOP || fd.error().sys_errno() == ENOTDIR)) {
+    return Error(Errc::kFailedPrecondition,
+                 "store " + root.string() + ": must be a directory, not a file or a symlink");
+  }
+  if (!fd) return fd.error().with_context("store");
+  layout.root_fd_ = std::move(*fd);
+  IMSY_TRY(check_root(layout.root_fd_.get(), root));
+  if (lock) {
+    IMSY_TRY(layout.take_lock());
+    for (const char* name : {"objects", "partial", kManifests}) IMSY_TRY(layout.make_folder(name));
+    IMSY_TRY(layout.sync_root());
+  }
+  return layout;
+}
+
+Status Layout::take_lock() {
+  IMSY_TRY_ASSIGN(lock_, open_beneath("lock", O_RDWR | O_CREAT, 0600));
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return Error::from_errno(errno, "lock " + root_.string());
+    char text[32] = {};
+    const ssize_t got = ::pread(lock_.get(), text, sizeof text - 1, 0);
+    std::string holder = got > 0 ? text : "";
+    holder = holder.substr(0, holder.find_first_not_of("0123456789"));
+    return Error(Errc::kUnavailable, "store " + root_.string() + " is in use by process " +
+                                         (holder.empty() ? "(unknown)" : holder));
+  }
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(lock_.get(), 0) != 0) return Error::from_errno(errno, "write the lock");
+  return pwrite_all(lock_.get(), as_bytes(pid), 0);
+}
+
+Status Layout::make_folder(const char* name) const {
+  if (::mkdirat(root_fd_.get(), name, 0700) != 0 && errno != EEXIST) {
+    return Error::from_errno(errno, "create " + (root_ / name).string());
+  }
+  const auto folder = open_beneath(name, O_PATH | O_DIRECTORY);
+  if (!folder) {
+    return Error(Errc::kFailedPrecondition,
+                 (root_ / name).string() + " must be a directory; remove what stands there");
+  }
+  return {};
+}
+
+Result<UniqueFd> Layout::open_beneath(const std::string& name, int flags, mode_t mode) const {
+  return open_beneath_fd(root_fd_.get(), name, flags, mode);
+}
+
+Result<UniqueFd> Layout::open_folder(Place place, const cdc::ObjectId& id, bool create) const {
+  const std::string name = std::string(folder_name(place)) + "/" + id.hex().substr(0, 2);
+  auto folder = open_beneath(name, O_PATH | O_DIRECTORY);
+  if (folder || !create || folder.error().sys_errno() != ENOENT) return folder;
+  IMSY_TRY_ASSIGN(const auto above, open_beneath(folder_name(place), O_PATH | O_DIRECTORY));
+  if (::mkdirat(above.get(), id.hex().substr(0, 2).c_str(), 0700) != 0 && errno != EEXIST) {
+    return Error::from_errno(errno, "create " + (root_ / name).string());
+  }
+  return open_beneath(name, O_PATH | O_DIRECTORY);
+}
+
+Result<UniqueFd> Layout::open_object(Place place, const cdc::ObjectId& id, int access) const {
+  const std::string hex = object_name(id);
+  const std::string name = std::string(folder_name(place)) + "/" + hex.substr(0, 2) + "/" + hex;
+  auto fd = open_beneath(name, access | O_NONBLOCK | O_NOCTTY);
+  bool foreign = false;
+  if (fd) {
+    struct stat st {};
+    if (::fstat(fd->get(), &st) != 0) return Error::from_errno(errno, "stat " + name);
+    if (S_ISREG(st.st_mode)) return fd;
+    foreign = true;
+  } else {
+    // A symlink, a directory opened for writing, a fifo without a reader or a socket.
+    const int err = fd.error().sys_errno();
+    foreign = err == ELOOP || err == EISDIR || err == ENXIO;
+  }
+  if (!foreign) return fd;
+  log::warn("store {}: {} is no regular file, removing it", root_.string(), name);
+  IMSY_TRY(remove_object(place, id));
+  return Error(Errc::kNotFound, "no object " + hex);
+}
+
+Result<UniqueFd> Layout::create_partial(const cdc::ObjectId& id, std::uint64_t size) const {
+  auto existing = open_object(Place::kPartial, id, O_RDWR);
+  if (!existing && existing.error().code() != Errc::kNotFound) return existing;
+  UniqueFd fd;
+  if (existing) {
+    fd = std::move(*existing);
+  } else {
+    IMSY_TRY_ASSIGN(const auto folder, open_folder(Place::kPartial, id, /*create=*/true));
+    IMSY_TRY_ASSIGN(
+        fd, open_beneath_fd(folder.get(), object_name(id), O_RDWR | O_CREAT | O_EXCL, 0600));
+  }
+  IMSY_TRY_ASSIGN(const auto now, file_size(fd.get()));
+  if (now != size && ::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
+    return Error::from_errno(errno, "set the size of object " + object_name(id));
+  }
+  return fd;
+}
+
+Status Layout::move_object(const cdc::ObjectId& id, Place to) const {
+  const Place from = to == Place::kObjects ? Place::kPartial : Place::kObjects;
+  IMSY_TRY_ASSIGN(const auto source, open_folder(from, id, /*create=*/false));
+  IMSY_TRY_ASSIGN(const auto target, open_folder(to, id, /*create=*/true));
+  const std::string name = object_name(id);
+  if (::renameat(source.get(), name.c_str(), target.get(), name.c_str()) != 0) {
+    return Error::from_errno(errno, "move object " + name + " to " + folder_name(to));
+  }
+  return {};
+}
+
+Status Layout::remove_object(Place place, const cdc::ObjectId& id) const {
+  const auto folder = open_folder(place, id, /*create=*/false);
+  if (!folder && folder.error().code() == Errc::kNotFound) return {};
+  if (!folder) return folder.error();
+  const std::string name = object_name(id);
+  if (::unlinkat(folder->get(), name.c_str(), 0) == 0 || errno == ENOENT) return {};
+  if (errno == EISDIR && ::unlinkat(folder->get(), name.c_str(), AT_REMOVEDIR) == 0) return {};
+  return Error::from_errno(errno, "remove " + std::string(folder_name(place)) + "/" + name);
+}
+
+Status Layout::each_object(Place place, const std::function<void(const ObjectFile&)>& visit) const {
+  for (int high = 0; high < 256; ++high) {
+    static constexpr char kDigits[] = "0123456789abcdef";
+    const std::string hex{kDigits[high / 16], kDigits[high % 16]};
+    auto folder = open_beneath(std::string(folder_name(place)) + "/" + hex, O_RDONLY | O_DIRECTORY);
+    if (!folder) continue;  // most often: not made yet
+    IMSY_TRY(each_name(std::move(*folder), [&](int fd, const char* name) {
+      const auto id = Digest::parse_hex(name);
+      struct stat st {};
+      if (!id || std::string_view(name).substr(0, 2) != hex) return;
+      if (::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
+      visit({*id, static_cast<std::uint64_t>(st.st_size),
+             static_cast<std::uint64_t>(st.st_blocks) * 512});
+    }));
+  }
+  return {};
+}
+
+Status Layout::write_manifest(const Digest& manifest, ByteSpan data) const {
+  IMSY_TRY_ASSIGN(const auto folder, open_beneath(kManifests, O_RDONLY | O_DIRECTORY));
+  const std::string name = manifest.hex();
+  const std::string temporary = "." + name;  // one writer at a time: the store's image lock
+  IMSY_TRY_ASSIGN(const auto fd,
+                  open_beneath_fd(folder.get(), temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+  Status written = write_all(fd.get(), data);
+  if (written && ::fdatasync(fd.get()) != 0) written = Error::from_errno(errno, "fdatasync");
+  if (written && ::renameat(folder.get(), temporary.c_str(), folder.get(), name.c_str()) != 0) {
+    written = Error::from_errno(errno, "rename");
+  }
+  if (!written) {
+    ::unlinkat(folder.get(), temporary.c_str(), 0);
+    return written.error().with_context("keep manifest " + manifest.to_string());
+  }
+  if (::fsync(folder.get()) != 0) return Error::from_errno(errno, "fsync manifests");
+  return {};
+}
+
+Result<Bytes> Layout::read_manifest(const Digest& manifest, std::uint64_t limit) const {
+  auto fd = open_beneath(std::string(kManifests) + "/" + manifest.hex(), O_RDONLY | O_NONBLOCK);
+  if (!fd) return fd.error();
+  IMSY_TRY_ASSIGN(const auto size, file_size(fd->get()));
+  if (size > limit) {
+    return Error(Errc::kCorrupt, "manifest " + manifest.to_string() + ": the file is too large");
+  }
+  Bytes data(size);
+  IMSY_TRY(pread_all(fd->get(), data, 0));
+  return data;
+}
+
+Status Layout::remove_manifest(const Digest& manifest) const {
+  IMSY_TRY_ASSIGN(const auto folder, open_beneath(kManifests, O_RDONLY | O_DIRECTORY));
+  if (::unlinkat(folder.get(), manifest.hex().c_str(), 0) != 0 && errno != ENOENT) {
+    return Error::from_errno(errno, "remove manifest " + manifest.to_string());
+  }
+  if (::fsync(folder.get()) != 0) return Error::from_errno(errno, "fsync manifests");
+  return {};
+}
+
+Result<std::vector<Digest>> Layout::manifests() const {
+  IMSY_TRY_ASSIGN(auto folder, open_beneath(kManifests, O_RDONLY | O_DIRECTORY));
+  std::vector<Digest> found;
+  IMSY_TRY(each_name(std::move(folder), [&](int fd, const char* name) {
+    if (name[0] == '.') ::unlinkat(fd, name, 0);
+    if (const auto digest = Digest::parse_hex(name)) found.push_back(*digest);
+  }));
+  return found;
+}
+
+Status Layout::sync() const {
+  if (::syncfs(root_fd_.get()) != 0) {
+    return Error::from_errno(errno, "syncfs of " + root_.string());
+  }
+  return {};
+}
+
+Status Layout::sync_root() const {
+  if (::fsync(root_fd_.get()) != 0) return Error::from_errno(errno, "fsync " + root_.string());
+  return {};
+}
+
+Result<std::string> Layout::set_index_aside() const {
+  std::string name;
+  for (int n = 1; n <= kBrokenKept; ++n) {
+    name = "index.db.broken-" + std::to_string(n);
+    if (::faccessat(root_fd_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) break;
+  }
+  if (::renameat(root_fd_.get(), "index.db", root_fd_.get(), name.c_str()) != 0) {
+    if (errno != ENOENT) return Error::from_errno(errno, "set the broken index aside");
+    name.clear();
+  }
+  // A log that is not in the database belongs to nothing now, and would spoil a new database.
+  for (const char* rest : {"index.db-wal", "index.db-shm"}) {
+    if (::unlinkat(root_fd_.get(), rest, 0) != 0 && errno != ENOENT) {
+      return Error::from_errno(errno, std::string("remove ") + rest);
+    }
+  }
+  ::unlinkat(root_fd_.get(), kBrokenMark, 0);
+  IMSY_TRY(sync_root());
+  return name;
+}
+
+void Layout::mark_index_broken() const {
+  ignore(open_beneath(kBrokenMark, O_WRONLY | O_CREAT, 0600),
+         "the next start may still find the fault by itself");
+}
+
+bool Layout::index_marked_broken() const {
+  return ::faccessat(root_fd_.get(), kBrokenMark, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+}  // namespace imsy::cas

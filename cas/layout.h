@@ -1,0 +1,87 @@
+// Layout: the names of the store's files, and the only code that opens, moves and removes them.
+//
+//   lock                        held by flock(2) while a process has the store; never deleted
+//   index.db                    cas/index.h; set aside as index.db.broken-<n> when it is broken
+//   objects/<2 hex>/<64 hex>    complete objects, mode 0444
+//   partial/<2 hex>/<64 hex>    objects with missing chunks: sparse, of the final size, mode 0600
+//   manifests/<64 hex>          cas/image_file.h
+//
+// Promises
+//   * Everything is opened beneath the root's descriptor; no symlink is followed, planted ones
+//     included. What stands at an object's name and is no regular file is removed and logged.
+// Threads: all const methods from any thread. All may wait for the disk.
+// On disk: docs/format/store.md.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "cdc/object_id.h"
+#include "common/bytes.h"
+#include "common/io.h"
+#include "common/result.h"
+
+namespace imsy::cas {
+
+enum class Place { kObjects, kPartial };
+
+class Layout {
+ public:
+  // Makes the root (its parent must exist) and checks it: a directory, no symlink, ours, mode 0700,
+  // in a parent that not everybody may write to (kFailedPrecondition). With `lock`, makes what is
+  // missing inside and locks it: kUnavailable with the holder's pid when somebody else has it.
+  static Result<Layout> open(const std::filesystem::path& root, bool lock);
+
+  const std::filesystem::path& root() const { return root_; }
+  std::filesystem::path index_path() const { return root_ / "index.db"; }
+
+  // --- objects
+  // The regular file of `id`, opened with `access` (O_RDONLY or O_RDWR). kNotFound.
+  Result<UniqueFd> open_object(Place place, const cdc::ObjectId& id, int access) const;
+  // The same for a partial object that may be new: then it is a hole of `size` bytes.
+  Result<UniqueFd> create_partial(const cdc::ObjectId& id, std::uint64_t size) const;
+  // Moves the object to the other place, over what is there.
+  Status move_object(const cdc::ObjectId& id, Place to) const;
+  Status remove_object(Place place, const cdc::ObjectId& id) const;
+  struct ObjectFile {
+    cdc::ObjectId id;
+    std::uint64_t size = 0;       // bytes
+    std::uint64_t allocated = 0;  // bytes on disk
+  };
+  // Every regular file with the name of an object, in no order.
+  Status each_object(Place place, const std::function<void(const ObjectFile&)>& visit) const;
+
+  // --- manifests
+  // Durable and atomic: afterwards the file holds `data`, also after a power cut.
+  Status write_manifest(const Digest& manifest, ByteSpan data) const;
+  Result<Bytes> read_manifest(const Digest& manifest, std::uint64_t limit) const;  // kNotFound
+  Status remove_manifest(const Digest& manifest) const;  // durable; absent: no error
+  // Names of all manifests. Temporary files that a crash left are removed.
+  Result<std::vector<Digest>> manifests() const;
+
+  // --- the whole
+  // Writes everything in the file system to the disk (syncfs).
+  Status sync() const;
+  // Makes new names in the root survive a power cut.
+  Status sync_root() const;
+  // Renames index.db to index.db.broken-<n>, of which five are kept, and removes its log; returns
+  // the new name, "" when there was none.
+  Result<std::string> set_index_aside() const;
+  // A mark that makes the next start set the index aside.
+  void mark_index_broken() const;
+  bool index_marked_broken() const;
+
+ private:
+  Layout() = default;
+  Result<UniqueFd> open_beneath(const std::string& name, int flags, mode_t mode = 0) const;
+  Result<UniqueFd> open_folder(Place place, const cdc::ObjectId& id, bool create) const;
+  Status make_folder(const char* name) const;
+  Status take_lock();
+
+  std::filesystem::path root_;
+  UniqueFd root_fd_;
+  UniqueFd lock_;
+};
+
+}  // namespace imsy::cas

@@ -1,0 +1,68 @@
+#include "cas/read_only_store.h"
+
+#include "cas/index.h"
+#include "cas/sqlite.h"
+
+namespace imsy::cas {
+namespace {
+
+Error refused() {
+  return Error(Errc::kFailedPrecondition, "the store is open for reading its numbers only");
+}
+
+class ReadOnlyStore final : public Store {
+ public:
+  explicit ReadOnlyStore(Layout layout) : layout_(std::move(layout)) {}
+
+  Status add_image(const std::shared_ptr<const cdc::Manifest>&, ByteSpan, const std::string&,
+                   const std::string&) override {
+    return refused();
+  }
+  Result<std::shared_ptr<const cdc::Manifest>> load_image(const Digest&) override {
+    return refused();
+  }
+  Status remove_image(const Digest&) override { return refused(); }
+  Status mark_resident(const cdc::Manifest&) override { return refused(); }
+  Result<bool> is_resident(const Digest&) override { return refused(); }
+  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest&, std::uint32_t) override {
+    return refused();
+  }
+  Status put_chunk(Object&, std::uint32_t, ByteSpan) override { return refused(); }
+  Result<std::optional<Bytes>> find_chunk(const cdc::Chunk&, const std::string&) override {
+    return refused();
+  }
+  std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks, const std::string&) override {
+    return std::vector<bool>(chunks.size());
+  }
+  Result<StoreStats> stats() override {
+    // Without a log nobody has the index open, and a database of our own would only leave one.
+    std::error_code ignored;
+    const bool in_use = std::filesystem::exists(layout_.index_path().string() + "-wal", ignored);
+    IMSY_TRY_ASSIGN(auto database,
+                    Database::open(layout_.index_path(),
+                                   in_use ? Database::Mode::kRead : Database::Mode::kImmutable));
+    StoreStats stats;
+    IMSY_TRY(Index::stats(database, stats));
+    IMSY_TRY(add_partial_stats(layout_, stats));
+    return stats;
+  }
+
+ private:
+  const Layout layout_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_read_only(const std::filesystem::path& root) {
+  IMSY_TRY_ASSIGN(Layout layout, Layout::open(root, /*lock=*/false));
+  return std::unique_ptr<Store>(std::make_unique<ReadOnlyStore>(std::move(layout)));
+}
+
+Status add_partial_stats(const Layout& layout, StoreStats& stats) {
+  return layout.each_object(Place::kPartial, [&](const Layout::ObjectFile& file) {
+    ++stats.partial_objects;
+    stats.partial_bytes += file.allocated;
+  });
+}
+
+}  // namespace imsy::cas

@@ -1,0 +1,18 @@
+// A store that another process may have open, for its numbers only. Internal to cas.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "cas/layout.h"
+#include "cas/store.h"
+
+namespace imsy::cas {
+
+// kNotFound: no store there.
+Result<std::unique_ptr<Store>> open_read_only(const std::filesystem::path& root);
+
+// Counts the files in partial/.
+Status add_partial_stats(const Layout& layout, StoreStats& stats);
+
+}  // namespace imsy::cas

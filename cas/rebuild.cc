@@ -1,0 +1,106 @@
+#include "cas/rebuild.h"
+
+#include <unordered_set>
+
+#include "common/log.h"
+
+namespace imsy::cas {
+namespace {
+
+// Puts the places of the image's chunks into the index, for those objects whose files are there.
+void add_chunks(Index& index, const StoredImage& image,
+                const std::unordered_set<cdc::ObjectId>& files) {
+  const cdc::Objects& objects = image.manifest->objects();
+  for (std::uint32_t i = 0; i < objects.count(); ++i) {
+    if (objects.chunk_count(i) < 2 || !files.contains(objects.id(i))) continue;
+    const Index::ObjectRow row{objects.id(i), image.manifest->tree().object_size(i),
+                               image.trust_domain};
+    for (const cdc::Chunk& chunk : objects.chunks_of(i)) {
+      index.add_chunk(chunk.digest, row, chunk.object_offset);
+    }
+  }
+}
+
+Result<std::vector<Layout::ObjectFile>> list_objects(const Layout& layout, Place place) {
+  std::vector<Layout::ObjectFile> files;
+  IMSY_TRY(
+      layout.each_object(place, [&](const Layout::ObjectFile& file) { files.push_back(file); }));
+  return files;
+}
+
+}  // namespace
+
+Result<StoredImage> read_image(const Layout& layout, const Digest& manifest) {
+  const auto read = [&]() -> Result<StoredImage> {
+    IMSY_TRY_ASSIGN(const Bytes bytes, layout.read_manifest(manifest, kImageFileLimit));
+    IMSY_TRY_ASSIGN(const ImageFile file, read_image_file(bytes));
+    IMSY_TRY_ASSIGN(const cdc::Anchor anchor, cdc::Anchor::parse(file.anchor_text));
+    if (anchor.manifest != manifest) {
+      return Error(Errc::kCorrupt, "the file is that of another image");
+    }
+    StoredImage image{file.anchor_text, file.trust_domain, nullptr};
+    IMSY_TRY_ASSIGN(image.manifest, cdc::Manifest::read(file.manifest, anchor));
+    return image;
+  };
+  auto image = read();
+  if (!image) return image.error().with_context("image " + manifest.to_string());
+  return image;
+}
+
+Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& opened) {
+  IMSY_TRY_ASSIGN(const auto manifests, layout.manifests());
+  IMSY_TRY_ASSIGN(const auto complete, list_objects(layout, Place::kObjects));
+  IMSY_TRY_ASSIGN(const auto partial, list_objects(layout, Place::kPartial));
+  if (manifests.empty() && complete.empty() && partial.empty()) return {};
+  IMSY_TRY(index.adopt(complete));
+  std::unordered_set<cdc::ObjectId> files;
+  for (const auto& file : complete) files.insert(file.id);
+  for (const auto& file : partial) files.insert(file.id);
+  std::size_t lost = 0;
+  for (const Digest& manifest : manifests) {
+    const auto image = read_image(layout, manifest);
+    if (!image) {
+      ++lost;
+      log::warn("store {}: {}", layout.root().string(), image.error().message());
+      continue;
+    }
+    IMSY_TRY(
+        index.add_image({manifest, image->anchor_text, image->trust_domain}, *image->manifest));
+    add_chunks(index, *image, files);
+    IMSY_TRY(index.flush());
+  }
+  IMSY_TRY(index.restore_trust_domains());
+  log::warn(
+      "store {}: the index was rebuilt ({}{}): {} images, {} objects, {} partial objects, {} "
+      "images "
+      "lost",
+      layout.root().string(), opened.reason,
+      opened.set_aside.empty() ? "" : "; the old one is kept as " + opened.set_aside,
+      manifests.size() - lost, complete.size(), partial.size(), lost);
+  return {};
+}
+
+Status adopt_files(const Layout& layout, Index& index) {
+  IMSY_TRY_ASSIGN(const auto complete, list_objects(layout, Place::kObjects));
+  IMSY_TRY(index.adopt(complete));
+  IMSY_TRY(index.restore_trust_domains());
+  std::unordered_set<cdc::ObjectId> ids;
+  for (const auto& file : complete) ids.insert(file.id);
+  return layout.each_object(Place::kPartial, [&](const Layout::ObjectFile& file) {
+    if (ids.contains(file.id)) {
+      ignore(layout.remove_object(Place::kPartial, file.id), "it is found again at the next start");
+    }
+  });
+}
+
+Status sweep_manifests(const Layout& layout, const std::vector<Index::ImageRow>& images) {
+  std::unordered_set<Digest> known;
+  for (const auto& image : images) known.insert(image.manifest);
+  IMSY_TRY_ASSIGN(const auto manifests, layout.manifests());
+  for (const Digest& manifest : manifests) {
+    if (!known.contains(manifest)) IMSY_TRY(layout.remove_manifest(manifest));
+  }
+  return {};
+}
+
+}  // namespace imsy::cas

@@ -1,0 +1,248 @@
+// On disk: docs/format/store.md.
+#include "cas/store.h"
+
+#include <fcntl.h>
+
+#include <array>
+#include <atomic>
+#include <unordered_map>
+
+#include "cas/image_file.h"
+#include "cas/index.h"
+#include "cas/layout.h"
+#include "cas/object.h"
+#include "cas/read_only_store.h"
+#include "cas/rebuild.h"
+#include "common/log.h"
+#include "common/mutex.h"
+
+namespace imsy::cas {
+namespace {
+
+class LiveStore final : public Store {
+ public:
+  static Result<std::unique_ptr<Store>> open(const std::filesystem::path& root);
+
+  Status add_image(const std::shared_ptr<const cdc::Manifest>& manifest, ByteSpan manifest_bytes,
+                   const std::string& anchor_text, const std::string& trust_domain) override;
+  Result<std::shared_ptr<const cdc::Manifest>> load_image(const Digest& manifest) override;
+  Status remove_image(const Digest& manifest) override;
+  Status mark_resident(const cdc::Manifest& manifest) override;
+  Result<bool> is_resident(const Digest& manifest) override;
+
+  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
+                                              std::uint32_t object) override;
+  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override;
+  Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
+                                          const std::string& trust_domain) override;
+  std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
+                                  const std::string& trust_domain) override;
+  Result<StoreStats> stats() override;
+
+ private:
+  explicit LiveStore(Layout layout) : layout_(std::move(layout)) {}
+  Status start();
+  std::string trust_domain_of(const Digest& manifest);
+  std::shared_ptr<StoredObject> find_open(const cdc::ObjectId& id);
+  void keep_open(const std::shared_ptr<StoredObject>& object);
+  Result<Bytes> read_place(const Index::ChunkPlace& place, std::uint32_t size);
+
+  // Constant after start(); synchronise themselves.
+  Layout layout_;
+  std::unique_ptr<Index> index_;
+  std::atomic<bool> sync_failed_{false};
+
+  Mutex images_mu_;  // one change of images at a time; held over the disk, before all others
+  Mutex domains_mu_;
+  std::unordered_map<Digest, std::string> domains_ IMSY_GUARDED_BY(domains_mu_);  // by image
+
+  // One opens an object while others wait, so that there is one StoredObject for each. Held over
+  // the disk; chosen by the id's first byte.
+  std::array<Mutex, 64> opening_;
+  Mutex open_mu_;
+  std::unordered_map<cdc::ObjectId, std::weak_ptr<StoredObject>> open_ IMSY_GUARDED_BY(open_mu_);
+  std::size_t sweep_at_ IMSY_GUARDED_BY(open_mu_) = 1024;  // size at which the dead are removed
+};
+
+Result<std::unique_ptr<Store>> LiveStore::open(const std::filesystem::path& root) {
+  IMSY_TRY_ASSIGN(Layout layout, Layout::open(root, /*lock=*/true));
+  std::unique_ptr<LiveStore> store(new LiveStore(std::move(layout)));
+  IMSY_TRY(store->start());
+  return std::unique_ptr<Store>(std::move(store));
+}
+
+Status LiveStore::start() {
+  IMSY_TRY_ASSIGN(Index::Opened opened, Index::open(layout_));
+  index_ = std::move(opened.index);
+  if (opened.fresh) {
+    IMSY_TRY(rebuild_index(layout_, *index_, opened));
+  } else if (!opened.clean) {
+    IMSY_TRY(adopt_files(layout_, *index_));
+  }
+  IMSY_TRY_ASSIGN(const auto images, index_->images());
+  if (!opened.fresh) IMSY_TRY(sweep_manifests(layout_, images));
+  MutexLock lock(domains_mu_);
+  for (const auto& image : images) domains_[image.manifest] = image.trust_domain;
+  return {};
+}
+
+// --- images
+
+Status LiveStore::add_image(const std::shared_ptr<const cdc::Manifest>& manifest,
+                            ByteSpan manifest_bytes, const std::string& anchor_text,
+                            const std::string& trust_domain) {
+  if (trust_domain == kSharedWithNobody) {
+    return Error(Errc::kInvalid, "\"?\" is not a trust domain");
+  }
+  const Digest& digest = manifest->digest();
+  MutexLock lock(images_mu_);
+  std::string domain = trust_domain;
+  {
+    MutexLock domains_lock(domains_mu_);
+    const auto known = domains_.find(digest);
+    if (known != domains_.end() && !domain.empty()) domain = known->second;
+  }
+  // The file first: a file without a row is nothing, a row without a file would be a broken word.
+  IMSY_TRY_ASSIGN(const Bytes file, write_image_file({anchor_text, domain, manifest_bytes}));
+  IMSY_TRY(layout_.write_manifest(digest, file));
+  IMSY_TRY(index_->add_image({digest, anchor_text, domain}, *manifest));
+  MutexLock domains_lock(domains_mu_);
+  domains_[digest] = domain;
+  return {};
+}
+
+Result<std::shared_ptr<const cdc::Manifest>> LiveStore::load_image(const Digest& manifest) {
+  {
+    MutexLock lock(domains_mu_);
+    if (!domains_.contains(manifest)) {
+      return Error(Errc::kNotFound, "image " + manifest.to_string() + " is not in the store");
+    }
+  }
+  IMSY_TRY_ASSIGN(auto image, read_image(layout_, manifest));
+  return std::move(image.manifest);
+}
+
+Status LiveStore::remove_image(const Digest& manifest) {
+  MutexLock lock(images_mu_);
+  // The row first, for the same reason.
+  IMSY_TRY(index_->remove_image(manifest));
+  {
+    MutexLock domains_lock(domains_mu_);
+    domains_.erase(manifest);
+  }
+  return layout_.remove_manifest(manifest);
+}
+
+Status LiveStore::mark_resident(const cdc::Manifest& manifest) {
+  return index_->mark_resident(manifest.digest(), [&]() -> Status {
+    const Error lost(Errc::kFailedPrecondition,
+                     "store " + layout_.root().string() +
+                         ": the disk failed to write, so nothing more can be promised until the "
+                         "store is opened anew");
+    if (sync_failed_) return lost;
+    auto synced = layout_.sync();
+    if (!synced) {
+      sync_failed_ = true;
+      log::error("{}: {}", lost.message(), synced.error().message());
+    }
+    return synced;
+  });
+}
+
+Result<bool> LiveStore::is_resident(const Digest& manifest) {
+  return index_->is_resident(manifest);
+}
+
+std::string LiveStore::trust_domain_of(const Digest& manifest) {
+  MutexLock lock(domains_mu_);
+  const auto found = domains_.find(manifest);
+  return found == domains_.end() ? std::string(kSharedWithNobody) : found->second;
+}
+
+// --- objects
+
+std::shared_ptr<StoredObject> LiveStore::find_open(const cdc::ObjectId& id) {
+  MutexLock lock(open_mu_);
+  const auto found = open_.find(id);
+  return found == open_.end() ? nullptr : found->second.lock();
+}
+
+void LiveStore::keep_open(const std::shared_ptr<StoredObject>& object) {
+  MutexLock lock(open_mu_);
+  open_[object->id()] = object;
+  if (open_.size() < sweep_at_) return;
+  std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
+  sweep_at_ = std::max<std::size_t>(1024, 2 * open_.size());
+}
+
+Result<std::shared_ptr<Object>> LiveStore::open_object(const cdc::Manifest& manifest,
+                                                       std::uint32_t object) {
+  if (object >= manifest.objects().count()) {
+    return Error(Errc::kInvalid, "the image has no object " + std::to_string(object));
+  }
+  const cdc::ObjectId& id = manifest.objects().id(object);
+  if (manifest.tree().object_size(object) == 0) {
+    return std::shared_ptr<Object>(std::make_shared<EmptyObject>(id));
+  }
+  if (auto open = find_open(id)) return std::shared_ptr<Object>(std::move(open));
+  MutexLock lock(opening_[std::to_integer<std::size_t>(id.bytes()[0]) % opening_.size()]);
+  if (auto open = find_open(id)) return std::shared_ptr<Object>(std::move(open));
+  IMSY_TRY_ASSIGN(auto opened, StoredObject::open(layout_, *index_, manifest, object,
+                                                  trust_domain_of(manifest.digest())));
+  keep_open(opened);
+  return std::shared_ptr<Object>(std::move(opened));
+}
+
+Status LiveStore::put_chunk(Object& object, std::uint32_t index, ByteSpan raw) {
+  auto* stored = dynamic_cast<StoredObject*>(&object);
+  if (stored == nullptr) return Error(Errc::kInvalid, "the empty object has no chunks");
+  return stored->put(index, raw);
+}
+
+Result<Bytes> LiveStore::read_place(const Index::ChunkPlace& place, std::uint32_t size) {
+  auto file = layout_.open_object(Place::kObjects, place.object, O_RDONLY);
+  if (!file) file = layout_.open_object(Place::kPartial, place.object, O_RDONLY);
+  if (!file) return file.error();
+  Bytes bytes(size);
+  IMSY_TRY(pread_all(file->get(), bytes, place.offset));
+  return bytes;
+}
+
+Result<std::optional<Bytes>> LiveStore::find_chunk(const cdc::Chunk& chunk,
+                                                   const std::string& trust_domain) {
+  for (const auto& place : index_->find_chunk(chunk, trust_domain)) {
+    auto bytes = read_place(place, chunk.size);
+    if (bytes && sha256(*bytes) == chunk.digest) return std::optional(std::move(*bytes));
+    // Out of descriptors is no fault of the place.
+    if (!bytes && bytes.error().code() == Errc::kUnavailable) return bytes.error();
+    index_->drop_chunk(chunk.digest, place);
+    if (const auto open = find_open(place.object)) {
+      open->reject(place.offset);
+    } else if (index_->trust_of(place.object) != Index::Trust::kIncomplete) {
+      // Whoever opens it next will hash it.
+      ignore(index_->distrust(place.object), "then it is found again");
+    }
+  }
+  return std::optional<Bytes>();
+}
+
+std::vector<bool> LiveStore::likely_chunks(std::span<const cdc::Chunk> chunks,
+                                           const std::string& trust_domain) {
+  return index_->likely_chunks(chunks, trust_domain);
+}
+
+Result<StoreStats> LiveStore::stats() {
+  StoreStats stats;
+  IMSY_TRY(index_->stats(stats));
+  IMSY_TRY(add_partial_stats(layout_, stats));
+  return stats;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> Store::open(const std::filesystem::path& root,
+                                           const StoreOptions& options) {
+  return options.read_only ? open_read_only(root) : LiveStore::open(root);
+}
+
+}  // namespace imsy::cas
