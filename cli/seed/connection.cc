@@ -50,7 +50,6 @@ bool Connection::receive_head() {
   head_size_ = 0;
   handed_out_ = 0;
   answering_ = false;
-  deadline_ = Clock::now() + (buffer_.empty() ? kIdleTimeout : kHeadTimeout);
   if (!collect_head()) return false;
   keep_back_range();
   answering_ = true;
@@ -61,6 +60,8 @@ bool Connection::receive_head() {
 }
 
 bool Connection::collect_head() {
+  bool begun = !buffer_.empty();
+  deadline_ = Clock::now() + (begun ? kHeadTimeout : kIdleTimeout);
   for (;;) {
     // An empty line before a request is harmless and to be ignored.
     while (buffer_.starts_with("\r\n")) buffer_.erase(0, 2);
@@ -80,7 +81,8 @@ bool Connection::collect_head() {
     const ssize_t got = ::recv(socket_.get(), piece, room, MSG_DONTWAIT);
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (got <= 0) return false;
-    if (buffer_.empty()) deadline_ = Clock::now() + kHeadTimeout;
+    if (!begun) deadline_ = Clock::now() + kHeadTimeout;
+    begun = true;
     buffer_.append(piece, static_cast<std::size_t>(got));
   }
 }

@@ -1,29 +1,10 @@
 #!/usr/bin/env python3
 """imsy prepare, serve, pull: digests are those ever known, and only what is missing moves."""
 
-import contextlib
-import hashlib
-import pathlib
-import subprocess
-import tempfile
 import unittest
 
-from imsytest import env
-from imsytest.process import Child, answers, free_port, run, wait_for
 from imsytest.proxy import Relay
-
-MASK = (1 << 64) - 1
-
-
-def sequence(count):
-    """Bytes of a linear congruential generator, 8 per step."""
-    state, out = 1, bytearray()
-    for _ in range(count):
-        state = (state * 6364136223846793005 + 1442695040888963407) & MASK
-        out += (state >> 32).to_bytes(4, "little")
-        out += (state >> 16 & 0xffffffff).to_bytes(4, "little")
-    return bytes(out)
-
+from seed_lib import OtherServer, SeedCase, sequence, sha256
 
 RANDOM = sequence(1 << 20)
 # Chunks cut by a Rabin fingerprint: whoever wrote to such directories before gets the same names.
@@ -35,68 +16,82 @@ GOLDEN = [
 ]
 
 
-class SeedTest(unittest.TestCase):
-    def setUp(self):
-        self.box = contextlib.ExitStack()
-        self.addCleanup(self.box.close)
-        self.folder = pathlib.Path(self.box.enter_context(tempfile.TemporaryDirectory()))
-
-    def prepare(self, name, data):
-        done = subprocess.run([env.program("imsy"), "-dir", self.folder / name, "prepare"],
-                              input=data, capture_output=True, check=True)
-        return done.stdout.decode().strip()
-
-    def serve(self, name):
-        """Serves a directory; returns a relay before it that counts."""
-        port = free_port()
-        child = Child(name, [env.program("imsy"), "-dir", self.folder / name, "-listen",
-                             f"127.0.0.1:{port}", "serve"], self.folder / f"{name}.log")
-        self.box.callback(child.stop)
-        wait_for(lambda: answers(port), "imsy serve", alive=child)
-        return Relay(self.box, port)
-
-    def pull(self, name, relay, digest):
-        out = self.folder / "out"
-        done = run([env.program("imsy"), "-dir", self.folder / name, "-addr",
-                    f"http://{relay.address}", "-o", out, "pull", digest], check=False)
-        return done, out
-
+class SeedTest(SeedCase):
     def test_golden_digests(self):
         for number, (data, digest, chunks) in enumerate(GOLDEN):
             with self.subTest(digest=digest):
                 self.assertEqual(digest, self.prepare(f"g{number}", data))
-                kept = list((self.folder / f"g{number}").iterdir())
-                self.assertEqual(chunks + 1, len(kept))
-                for path in kept:
-                    self.assertEqual(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+                self.assertEqual(chunks + 1, len(self.names(f"g{number}")))
+                self.assert_only_good_objects(f"g{number}")
 
     def test_only_missing_chunks_are_fetched(self):
         changed = bytearray(RANDOM)
         changed[4_000_000:4_000_010] = b"0123456789abcdef"
         first, second = self.prepare("far", RANDOM), self.prepare("far", bytes(changed))
-        relay = self.serve("far")
-        done, out = self.pull("near", relay, first)
-        self.assertEqual((0, RANDOM), (done.returncode, out.read_bytes()), done.stderr)
-        whole = relay.bytes_down
-        self.assertGreater(whole, len(RANDOM))
-        done, out = self.pull("near", relay, second)
-        self.assertEqual((0, bytes(changed)), (done.returncode, out.read_bytes()), done.stderr)
+        server = self.serve("far")
+        relay = Relay(self.box, server.port)
+        self.assert_pulls(RANDOM, "near", relay.address, first)
+        self.assertGreater(relay.bytes_down, len(RANDOM))
+        whole, before = relay.bytes_down, self.names("near")
+
+        self.assert_pulls(bytes(changed), "near", relay.address, second)
         # At most the two chunks around the change, of 1 MiB at most each, and the list.
         self.assertLess(relay.bytes_down - whole, (2 << 20) + 20_000)
-        third = relay.bytes_down
-        done, out = self.pull("near", relay, first)
-        self.assertEqual((0, RANDOM), (done.returncode, out.read_bytes()))
+        third, after = relay.bytes_down, self.names("near")
+
+        errors = self.assert_pulls(RANDOM, "near", relay.address, first)
         self.assertEqual(third, relay.bytes_down, "nothing is missing, nothing is fetched")
+        self.assertIn(" hits: 100.00% 0.00%\n", errors)
+
+        server.stop()
+        fetched = server.fetched()
+        self.assertEqual(before, set(fetched[:12]))
+        self.assertEqual(after - before, set(fetched[12:]))
+        self.assertEqual(len(after), len(fetched), "nothing is fetched twice")
+
+    def test_a_repeated_chunk_is_fetched_once(self):
+        data = bytes(4 << 20) + RANDOM + bytes(4 << 20)
+        digest = self.prepare("far", data)
+        server = self.serve("far")
+        self.assert_pulls(data, "near", server.address, digest)
+        server.stop()
+        self.assertEqual(sorted(self.names("far")), sorted(server.fetched()))
+
+    def test_pulls_from_a_server_like_the_original(self):
+        digest = self.prepare("far", RANDOM)
+        server = OtherServer(self.box, self.folder / "far")
+        self.assert_pulls(RANDOM, "near", server.address, digest)
+        self.assertEqual(self.names("far"), self.names("near"))
 
     def test_a_wrong_byte_is_never_written(self):
         digest = self.prepare("far", RANDOM)
-        chunk = max((self.folder / "far").iterdir(), key=lambda path: path.stat().st_size)
-        chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
-        done, out = self.pull("near", self.serve("far"), digest)
-        self.assertEqual(1, done.returncode)
-        self.assertIn(chunk.name, done.stderr)
-        self.assertFalse(out.exists())
-        self.assertFalse((self.folder / "near" / chunk.name).exists())
+        chunk = self.folder / "far" / sha256(RANDOM[:1 << 20])
+        good = chunk.read_bytes()
+        chunk.write_bytes(good[:77] + bytes([good[77] ^ 1]) + good[78:])
+        address = self.serve("far").address
+        code, errors = self.pull("near", address, digest)
+        self.assertEqual(1, code)
+        self.assertIn(chunk.name, errors)
+        self.assert_nothing_beside_output()
+        self.assertNotIn(chunk.name, self.names("near"))
+        self.assert_only_good_objects("near")
+
+        # Preparing again repairs the file that is there, and then the pull goes through.
+        self.assertEqual(digest, self.prepare("far", RANDOM))
+        self.assert_pulls(RANDOM, "near", address, digest)
+
+    def test_damaged_objects_at_home_are_fetched_again(self):
+        digest = self.prepare("far", RANDOM)
+        self.prepare("near", RANDOM)
+        damaged = [self.folder / "near" / sha256(RANDOM[at << 20:(at + 1) << 20])
+                   for at in range(2)]
+        damaged[0].write_bytes(b"")
+        damaged[1].write_bytes(bytes(1 << 20))
+        server = self.serve("far")
+        self.assert_pulls(RANDOM, "near", server.address, digest)
+        self.assert_only_good_objects("near")
+        server.stop()
+        self.assertEqual({path.name for path in damaged}, set(server.fetched()))
 
 
 if __name__ == "__main__":

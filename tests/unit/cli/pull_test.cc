@@ -164,7 +164,8 @@ TEST(Pull, RefusesTheDigestOfAChunk) {
 
 TEST(Pull, RefusesWhatIsNoDigest) {
   TempDir temp;
-  for (const std::string list : {"x", "../../etc/passwd", kRandomList.substr(1).c_str()}) {
+  for (const std::string& list :
+       {std::string("x"), std::string("../../etc/passwd"), kRandomList.substr(1)}) {
     const Ran ran = pull_from("http://127.0.0.1:1", temp, list);
     EXPECT_EQ(ran.code, kExitFailed);
     EXPECT_THAT(ran.err, HasSubstr("64 lower-case hexadecimal digits"));

@@ -68,8 +68,7 @@ inline std::set<std::string> names_in(const std::filesystem::path& folder) {
   return names;
 }
 
-// 8 MiB that have 11 different chunks.
-inline std::string random_text() {
+inline std::string make_random_text() {
   std::string text;
   std::uint64_t state = 1;
   const auto append_word = [&](unsigned shift) {
@@ -81,6 +80,12 @@ inline std::string random_text() {
     append_word(32);
     append_word(16);
   }
+  return text;
+}
+
+// 8 MiB that have 11 different chunks.
+inline const std::string& random_text() {
+  static const std::string text = make_random_text();
   return text;
 }
 
