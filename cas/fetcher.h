@@ -28,7 +28,7 @@ struct FetcherOptions {
   unsigned demand_requests = 16;             // range requests in flight for readers, per image
   unsigned background_requests = 4;          // and for the background fill, all images together
   std::uint64_t demand_span = 1u << 20;      // stored bytes of one on-demand request, at most
-  std::uint64_t background_span = 8u << 20;  // and of one background request
+  std::uint64_t background_span = 4u << 20;  // and of one background request
   // Neighbouring wanted frames are joined when the gap is at most this many stored bytes: about
   // what one round trip costs.
   std::uint64_t gap_max = 64u << 10;
