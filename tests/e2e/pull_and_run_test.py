@@ -35,9 +35,8 @@ def containers_write_to_their_own(node, reference):
 
 
 def runs_with_ctr(node, reference):
-    output = node.containerd.ctr("run", "--rm", "--snapshotter", "imsy", reference, "with-ctr",
-                                 "cat", "/data/version").stdout
-    check.equal("v1\n", output, "ctr run of the lazily pulled image")
+    node.containerd.ctr_run(reference, '[ "$(cat /data/version)" = v1 ]', "imsy")
+    check.fails(lambda: node.containerd.ctr_run(reference, "exit 3", "imsy"), "a failing container")
 
 
 def pulls_with_ctr(node, registry):

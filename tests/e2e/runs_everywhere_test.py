@@ -20,8 +20,7 @@ def with_overlayfs(node, expected):
 def with_ctr(node):
     reference = node.plain("tiny-imsy", "v1")
     node.containerd.ctr("images", "pull", "--plain-http", "--snapshotter", "overlayfs", reference)
-    output = node.containerd.ctr("run", "--rm", reference, "c", "cat", "/data/version").stdout
-    check.equal("v1\n", output, "ctr run")
+    node.containerd.ctr_run(reference, '[ "$(cat /data/version)" = v1 ]')
 
 
 def with_others(box, registry, expected):
@@ -38,7 +37,9 @@ def with_others(box, registry, expected):
     unpacked = foreign.unpacked_by_umoci(reference, "v1")
     trees.check_equal(expected, trees.walk(unpacked), "original and converted, with umoci")
     with foreign.podman_mounted(reference) as root:
-        trees.check_equal(expected, trees.walk(root), "original and converted, with podman")
+        actual = trees.walk(root)
+    del actual[b"."]["mode"], expected[b"."]["mode"]  # podman makes every root 0555
+    trees.check_equal(expected, actual, "original and converted, with podman")
 
 
 def test():

@@ -96,6 +96,12 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
         return self.nerdctl("run", "--rm", "--net", "none", "--pull", "never", reference, *command,
                             snapshotter=snapshotter, **options).stdout
 
+    def ctr_run(self, reference, script, snapshotter="overlayfs"):
+        """Runs a shell script with ctr; the script's exit code decides, since ctr's copying of
+        output may end before the output does."""
+        self.ctr("run", "--rm", "--snapshotter", snapshotter, reference, "with-ctr",
+                 "sh", "-c", script)
+
     @contextlib.contextmanager
     def mounted(self, reference, snapshotter="overlayfs"):
         """The root filesystem of an image, mounted read-only at the path that this gives."""

@@ -50,6 +50,8 @@ class Layout:
         self.folder = pathlib.Path(folder)
         (self.folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
         (self.folder / "oci-layout").write_bytes(document({"imageLayoutVersion": "1.0.0"}))
+        if not (self.folder / "index.json").exists():
+            self._write_index([])
 
     def blob_path(self, name):
         return self.folder / "blobs" / "sha256" / name.removeprefix("sha256:")
@@ -85,15 +87,16 @@ class Layout:
         named = {"annotations": {"org.opencontainers.image.ref.name": tag}, **descriptor}
         others = [entry for entry in self.tags().values()
                   if entry["annotations"]["org.opencontainers.image.ref.name"] != tag]
-        (self.folder / "index.json").write_bytes(document(
-            {"schemaVersion": 2, "mediaType": INDEX, "manifests": others + [named]}))
+        self._write_index(others + [named])
         return descriptor
+
+    def _write_index(self, manifests):
+        (self.folder / "index.json").write_bytes(document(
+            {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}))
 
     def tags(self):
         """Every tag with the descriptor it points to."""
-        index = self.folder / "index.json"
-        if not index.exists():
-            return {}
+        index = json.loads((self.folder / "index.json").read_bytes())
         return {entry["annotations"]["org.opencontainers.image.ref.name"]: entry
-                for entry in json.loads(index.read_bytes())["manifests"]
+                for entry in index["manifests"]
                 if "org.opencontainers.image.ref.name" in entry.get("annotations", {})}
