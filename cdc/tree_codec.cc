@@ -321,11 +321,11 @@ Status TreeCodec::decode_objects(ColumnReader& reader, const Counts& counts, Tre
     inode.value = reference == 0 ? next++ : reference - 1;
     if (inode.value >= next) return corrupt("an inode's object does not exist");
   }
+  IMSY_TRY(objects.finish());
   if (next != counts.objects) return corrupt("the number of objects is wrong");
   IMSY_TRY(sizes.expect(counts.objects));
   tree.object_sizes_.reserve(counts.objects);
   for (std::uint32_t i = 0; i < counts.objects; ++i) tree.object_sizes_.push_back(sizes.varint());
-  IMSY_TRY(objects.finish());
   return sizes.finish();
 }
 

@@ -1,0 +1,202 @@
+#include "cdc/chunker.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <random>
+#include <set>
+#include <string>
+
+#include "common/digest.h"
+
+namespace imsy::cdc {
+namespace {
+
+constexpr ChunkerParameters kSmall = {ChunkerAlgorithm::kFastCdc1, 256, 1024, 4096};
+
+Bytes random_bytes(std::size_t size, std::uint64_t seed) {
+  std::mt19937_64 generator(seed);
+  Bytes bytes(size);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(generator());
+  return bytes;
+}
+
+// The function as the format page gives it: one byte at a time, the hash of every position computed
+// anew from the 64 bytes before it.
+std::size_t first_chunk_by_the_book(const ChunkerParameters& p, ByteSpan data) {
+  std::array<std::uint64_t, 256> gear{};
+  for (std::size_t i = 0; i < gear.size(); ++i) {
+    const std::string seed = std::string("imsy gear v1") + static_cast<char>(i);
+    gear[i] = load_le<std::uint64_t>(sha256(seed).bytes().data());
+  }
+  int bits = 0;
+  while ((1u << bits) < p.size_avg) ++bits;
+  for (std::size_t length = p.size_min; length < data.size() && length < p.size_max; ++length) {
+    std::uint64_t hash = 0;
+    for (std::size_t k = 0; k < 64; ++k) {
+      hash += gear[std::to_integer<std::size_t>(data[length - 1 - k])] << k;
+    }
+    const int tested = length <= p.size_avg ? bits + 2 : bits - 2;
+    if ((hash << 1) >> (64 - tested) == 0) return length;
+  }
+  return std::min<std::size_t>(data.size(), p.size_max);
+}
+
+std::vector<std::uint64_t> ends(std::span<const std::uint32_t> lengths) {
+  std::vector<std::uint64_t> sums(lengths.size());
+  std::partial_sum(lengths.begin(), lengths.end(), sums.begin(), std::plus<std::uint64_t>());
+  return sums;
+}
+
+TEST(ChunkerTest, RefusesImpossibleParameters) {
+  EXPECT_TRUE(validate(ChunkerParameters{}));
+  EXPECT_TRUE(validate({ChunkerAlgorithm::kFastCdc1, 64, 64, 64}));
+  EXPECT_TRUE(validate({ChunkerAlgorithm::kFastCdc1, 64, 16u << 20, 16u << 20}));
+  const ChunkerParameters bad[] = {
+      {ChunkerAlgorithm::kFastCdc1, 63, 64, 64},
+      {ChunkerAlgorithm::kFastCdc1, 128, 64, 256},
+      {ChunkerAlgorithm::kFastCdc1, 64, 256, 128},
+      {ChunkerAlgorithm::kFastCdc1, 64, 96, 256},  // avg is no power of two
+      {ChunkerAlgorithm::kFastCdc1, 64, 64, (16u << 20) + 1},
+      {ChunkerAlgorithm::kFastCdc1, 0, 0, 0},
+      {static_cast<ChunkerAlgorithm>(2), 64, 64, 64},
+      {static_cast<ChunkerAlgorithm>(0), 64, 64, 64},
+  };
+  for (const ChunkerParameters& parameters : bad) {
+    const auto valid = validate(parameters);
+    ASSERT_FALSE(valid) << parameters.size_min << "/" << parameters.size_avg;
+    EXPECT_EQ(valid.error().code(), Errc::kInvalid);
+  }
+}
+
+TEST(ChunkerTest, CutsWhereTheFormatPageSays) {
+  const ChunkerParameters all[] = {
+      {ChunkerAlgorithm::kFastCdc1, 64, 64, 300},    {ChunkerAlgorithm::kFastCdc1, 65, 128, 128},
+      {ChunkerAlgorithm::kFastCdc1, 100, 512, 1001}, {ChunkerAlgorithm::kFastCdc1, 256, 256, 4096},
+      {ChunkerAlgorithm::kFastCdc1, 64, 1024, 1024}, kSmall,
+  };
+  const Bytes data = random_bytes(60'000, 1);
+  for (const ChunkerParameters& parameters : all) {
+    const Chunker chunker(parameters);
+    ByteSpan rest = data;
+    while (!rest.empty()) {
+      const std::size_t expected = first_chunk_by_the_book(parameters, rest);
+      ASSERT_EQ(chunker.next(rest), expected)
+          << parameters.size_min << " at " << data.size() - rest.size();
+      rest = rest.subspan(expected);
+    }
+  }
+}
+
+// Pins the function: another cut would make every converted image fetch its large files anew.
+TEST(ChunkerTest, GoldenCuts) {
+  Bytes data(1u << 20);
+  std::uint32_t x = 1;  // a generator that is easy to write down again: x -> 1664525 x + 1013904223
+  for (std::byte& byte : data) {
+    x = 1664525 * x + 1013904223;
+    byte = static_cast<std::byte>(x >> 24);
+  }
+  const std::vector<std::uint32_t> expected = {90359, 85687, 71245,  113587, 73394, 82889,
+                                               78196, 79192, 147065, 67242,  71289, 88431};
+  EXPECT_EQ(chunk_lengths(Chunker(), data), expected);
+}
+
+TEST(ChunkerTest, EmptyAndSmallFiles) {
+  const Chunker chunker(kSmall);
+  const Bytes data = random_bytes(kSmall.size_min + 1, 2);
+  EXPECT_TRUE(chunk_lengths(chunker, {}).empty());
+  EXPECT_EQ(chunker.next({}), 0u);
+  for (const std::size_t size :
+       {std::size_t{1}, std::size_t{63}, std::size_t{255}, std::size_t{kSmall.size_min}}) {
+    EXPECT_EQ(chunk_lengths(chunker, ByteSpan(data).first(size)),
+              std::vector<std::uint32_t>{static_cast<std::uint32_t>(size)});
+  }
+}
+
+TEST(ChunkerTest, KeepsMinimumAndMaximumAndCoversTheFile) {
+  const Chunker chunker(kSmall);
+  const Bytes data = random_bytes(2'000'000, 3);
+  const auto lengths = chunk_lengths(chunker, data);
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    EXPECT_LE(lengths[i], kSmall.size_max);
+    if (i + 1 < lengths.size()) {
+      EXPECT_GE(lengths[i], kSmall.size_min);
+    }
+    sum += lengths[i];
+  }
+  EXPECT_EQ(sum, data.size());
+  // Normalised: most cuts lie near the average, few are forced.
+  const double mean = static_cast<double>(sum) / static_cast<double>(lengths.size());
+  EXPECT_GT(mean, kSmall.size_avg * 0.8);
+  EXPECT_LT(mean, kSmall.size_avg * 1.5);
+  const auto forced = std::count(lengths.begin(), lengths.end(), kSmall.size_max);
+  EXPECT_LT(forced, static_cast<std::ptrdiff_t>(lengths.size() / 100));
+}
+
+TEST(ChunkerTest, ACutDependsOnTheBytesOfItsChunkOnly) {
+  const Chunker chunker(kSmall);
+  const Bytes data = random_bytes(kSmall.size_max, 4);
+  const std::size_t cut = chunker.next(data);
+  ASSERT_LT(cut, kSmall.size_max);
+  Bytes other = random_bytes(kSmall.size_max, 5);
+  std::copy_n(data.begin(), cut, other.begin());
+  EXPECT_EQ(chunker.next(other), cut);
+}
+
+TEST(ChunkerTest, PiecesOfAFileGiveTheChunksOfTheWhole) {
+  const Chunker chunker(kSmall);
+  const Bytes data = random_bytes(300'000, 6);
+  const auto whole = chunk_lengths(chunker, data);
+  std::mt19937_64 generator(7);
+  std::vector<std::uint32_t> streamed;
+  std::size_t begin = 0;
+  std::size_t end = 0;  // what has been read so far
+  while (begin < data.size()) {
+    if (end < data.size() && end - begin < kSmall.size_max) {
+      end = std::min<std::size_t>(data.size(), end + 1 + generator() % 5000);
+      continue;
+    }
+    const std::size_t length = chunker.next(ByteSpan(data).subspan(begin, end - begin));
+    streamed.push_back(static_cast<std::uint32_t>(length));
+    begin += length;
+  }
+  EXPECT_EQ(streamed, whole);
+}
+
+TEST(ChunkerTest, FindsItsCutsAgainBehindAnInsertion) {
+  const Chunker chunker(kSmall);
+  const Bytes old_file = random_bytes(1'000'000, 8);
+  Bytes new_file = old_file;
+  const Bytes inserted = random_bytes(777, 9);
+  const std::size_t at = 500'123;
+  new_file.insert(new_file.begin() + at, inserted.begin(), inserted.end());
+
+  const auto old_ends = ends(chunk_lengths(chunker, old_file));
+  std::set<std::uint64_t> new_ends;
+  for (const std::uint64_t end : ends(chunk_lengths(chunker, new_file))) new_ends.insert(end);
+  std::size_t lost_behind = 0;
+  for (const std::uint64_t end : old_ends) {
+    if (end <= at) {
+      EXPECT_TRUE(new_ends.contains(end)) << end;
+    } else if (!new_ends.contains(end + inserted.size())) {
+      ++lost_behind;
+    }
+  }
+  // A few chunks suffer, not the half million bytes behind the insertion.
+  EXPECT_LE(lost_behind, 6u);
+}
+
+TEST(ChunkerTest, RunsOfOneByteAreCutAtTheMaximum) {
+  const Chunker chunker;
+  const std::uint32_t size_max = chunker.parameters().size_max;
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    const Bytes run(size_max + 1, static_cast<std::byte>(byte));
+    EXPECT_EQ(chunker.next(run), size_max) << byte;
+  }
+}
+
+}  // namespace
+}  // namespace imsy::cdc
