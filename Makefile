@@ -8,6 +8,10 @@ CTEST = ctest --output-on-failure --no-tests=error -j$(JOBS)
 SOURCES = $(shell find . \( -path ./build -o -path ./.cache -o -path ./.git \) -prune -o \
             \( -name '*.cc' -o -name '*.h' \) -print)
 
+# Python's caches would be files of root's in the checkout.
+export PYTHONDONTWRITEBYTECODE := 1
+
+.NOTPARALLEL:
 .PHONY: deps all tools test integration e2e conformance demo asan tsan fuzz format style tidy \
         install clean
 

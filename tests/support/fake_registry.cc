@@ -375,6 +375,7 @@ struct FakeRegistry::Impl {
   std::map<std::string, std::string> uploads IMSY_GUARDED_BY(mu);
   std::uint64_t last_upload IMSY_GUARDED_BY(mu) = 0;
   std::uint64_t chunk_min_length IMSY_GUARDED_BY(mu) = 0;
+  std::optional<std::uint64_t> broken_patch IMSY_GUARDED_BY(mu);
   bool referrers_enabled IMSY_GUARDED_BY(mu) = true;
   Auth auth IMSY_GUARDED_BY(mu) = Auth::kNone;
   std::string user IMSY_GUARDED_BY(mu);
@@ -633,6 +634,10 @@ FakeResponse FakeRegistry::Impl::upload(const FakeRequest& request, const std::s
   const std::string expected =
       std::to_string(bytes.size()) + "-" + std::to_string(bytes.size() + request.body.size() - 1);
   if (request.header("content-range") != expected) return problem(416, "RANGE_INVALID");
+  if (broken_patch) {
+    bytes += request.body.substr(0, *std::exchange(broken_patch, std::nullopt));
+    return problem(500, "UNKNOWN");
+  }
   bytes += request.body;
   return upload_status(202, request, id);
 }
@@ -767,6 +772,11 @@ void FakeRegistry::enable_referrers(bool enabled) {
 void FakeRegistry::set_chunk_min_length(std::uint64_t bytes) {
   const MutexLock lock(impl_->mu);
   impl_->chunk_min_length = bytes;
+}
+
+void FakeRegistry::break_next_patch(std::uint64_t bytes) {
+  const MutexLock lock(impl_->mu);
+  impl_->broken_patch = bytes;
 }
 
 void FakeRegistry::require_basic(const std::string& user, const std::string& password) {

@@ -90,6 +90,8 @@ class FakeRegistry {
   // Without it GET .../referrers/... is 404 and PUT of a manifest has no OCI-Subject.
   void enable_referrers(bool enabled);  // default: enabled
   void set_chunk_min_length(std::uint64_t bytes);
+  // The next PATCH keeps only its first `bytes` and is answered with 500.
+  void break_next_patch(std::uint64_t bytes);
 
   // Authentication for everything under /v2/. With bearer, GET or POST /token wants the user.
   void require_basic(const std::string& user, const std::string& password);

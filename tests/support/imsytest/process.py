@@ -72,15 +72,19 @@ def run(command, check=True, input=None, timeout=600, **options):
 
 
 class Child:
-    """A long-running program in a process group of its own, its output in a file."""
+    """A long-running program in a process group of its own, its output in a file.
+
+    It ends with us, also when we are killed.
+    """
 
     def __init__(self, name, command, log, env=None, cwd=None):
         self.name = name
         self.log = pathlib.Path(log)
         with open(self.log, "ab") as output:
             self.process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, env=env, cwd=cwd, start_new_session=True)
+                ["setpriv", "--pdeathsig", "KILL", *(str(word) for word in command)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd,
+                start_new_session=True)
 
     @property
     def pid(self):

@@ -86,7 +86,7 @@ class Sandbox(contextlib.ExitStack):
     so that nothing waits for them, cleans up and exits with an error.
     """
 
-    def __init__(self, name, limit=900.0, keep_on_failure=False):
+    def __init__(self, name, limit=540.0, keep_on_failure=False):
         super().__init__()
         self.name = name
         self._limit = limit
