@@ -130,7 +130,7 @@ class Maker:
             if field != "size" or self.chance(0.3):
                 block[offset:offset + width] = self.field(width, value)
         if self.chance(0.2):
-            prefix = self.rng.choice([b"prefix", b"p/q", "gr\u00fc\u00df".encode(), b"0000644\0" * 3])
+            prefix = self.rng.choice([b"prefix", b"p/q", b"\xc3\xbc", b"0000644\0" * 3])
             block[345:345 + len(prefix)] = prefix
         if layout == "star":
             block[476:500] = self.field(12, 1) + self.field(12, 2)
@@ -194,8 +194,8 @@ class Maker:
         if self.chance(0.2):
             what = self.rng.randrange(5)
             if what == 0 and regions:
-                regions[self.rng.randrange(len(regions))] = (self.rng.choice([0, 3, 10 ** 5, 2 ** 33]),
-                                                             self.rng.choice([0, 1, 9]))
+                regions[self.rng.randrange(len(regions))] = (
+                    self.rng.choice([0, 3, 10 ** 5, 2 ** 33]), self.rng.choice([0, 1, 9]))
             elif what == 1:
                 size = self.rng.choice([0, 1, size // 2, 2 ** 33])
             elif what == 2:

@@ -118,6 +118,11 @@ TEST(TarReader, ReadsOlderLayouts) {
   // The GNU layout has times where ustar has its prefix.
   const auto gnu = only(Block("f").gnu().put(345, octal(1, 12)).str() + end());
   EXPECT_EQ(gnu.header.name, "f");
+  const auto gnu_without_second =
+      only(Block("f").gnu().put(345, octal(1, 12)).put(358, "junk").str() + end());
+  EXPECT_EQ(gnu_without_second.header.name, "f");
+  const auto gnu_with_strange_prefix = only(Block("f").gnu().put(345, "\xc3\xbc").str() + end());
+  EXPECT_EQ(gnu_with_strange_prefix.header.name, "f");
   const auto gnu_with_prefix = only(Block("f").gnu().put(345, "prefix").str() + end());
   EXPECT_EQ(gnu_with_prefix.header.name, "prefix/f");
 }
@@ -312,6 +317,8 @@ TEST(TarReader, RefusesNumbersOutOfRange) {
   EXPECT_EQ(code(pax(record("gid", "-1")) + Block("f").str()), Errc::kInvalid);
   EXPECT_EQ(code(pax(record("size", "-1")) + Block("f").str()), Errc::kInvalid);
   // Beyond 63 bits a number is no number any more.
+  EXPECT_EQ(code(Block("f").put(124, std::string_view("\x80\0\0\0\x80\0\0\0\0\0\0\0", 12)).str()),
+            Errc::kCorrupt);
   EXPECT_EQ(code(Block("f").put(124, "\x80\1\1\1\1\1\1\1\1\1\1\1").str()), Errc::kCorrupt);
   EXPECT_EQ(code(Block("f").put(108, "12 34").str()), Errc::kCorrupt);
   EXPECT_EQ(code(Block("f").put(116, "8").str()), Errc::kCorrupt);
@@ -531,6 +538,23 @@ TEST(TarReader, ExpandsSparseFilesWithManyRegions) {
   }
   EXPECT_EQ(only(old_gnu(map, 2000, content) + end()).content, expanded);
   EXPECT_EQ(only(sparse_10(text, "2000", content) + end()).content, expanded);
+}
+
+TEST(TarReader, StartsEverySparseFileAnew) {
+  const auto entries = list(old_gnu({{2, 3}, {8, 2}}, 12, "abcde") + old_gnu({{0, 1}}, 3, "x") +
+                            sparse_10("1\n1\n1\n", "2", "y") + end());
+  ASSERT_TRUE(entries) << entries.error().message();
+  ASSERT_EQ(entries->size(), 3u);
+  EXPECT_EQ((*entries)[0].content, kExpanded);
+  EXPECT_EQ((*entries)[1].content, std::string("x\0\0", 3));
+  EXPECT_EQ((*entries)[2].content, std::string("\0y", 2));
+}
+
+TEST(TarReader, ReadsASparseMapToTheEndOfItsLastLine) {
+  // The newline of the last line is the first byte of a second block.
+  const std::string map = "1\n" + std::string(507, '0') + "1\n1\n";
+  ASSERT_EQ(map.size(), 513u);
+  EXPECT_EQ(only(sparse_10(map, "2", "y") + end()).content, std::string("\0y", 2));
 }
 
 TEST(TarReader, ExpandsSparseFilesOfNothingButHoles) {

@@ -167,6 +167,26 @@ TEST(TarWriter, ReadsBackTheEdgesOfEveryField) {
   }
 }
 
+TEST(TarWriter, UsesThePaxHeaderOnlyWhereItMust) {
+  Header link = of_type(Type::kSymlink, std::string(100, 'n'));
+  link.link = std::string(100, 't');
+  EXPECT_EQ(encode_header(link).value_or("").size(), 512u);
+  link.link += 't';
+  EXPECT_EQ(encode_header(link).value_or("").size(), 1536u);
+  EXPECT_EQ(encode_header(file(std::string(101, 'n'))).value_or("").size(), 1536u);
+  Header owned = file("f");
+  owned.uid = owned.gid = 07777777;
+  owned.mtime_s = 077777777777;
+  EXPECT_EQ(encode_header(owned).value_or("").size(), 512u);
+  for (const auto& change : std::vector<std::function<void(Header&)>>{
+           [](Header& h) { ++h.uid; }, [](Header& h) { ++h.gid; }, [](Header& h) { ++h.mtime_s; },
+           [](Header& h) { h.mtime_s = -1; }, [](Header& h) { h.mtime_ns = 1; }}) {
+    Header changed = owned;
+    change(changed);
+    EXPECT_EQ(encode_header(changed).value_or("").size(), 1536u);
+  }
+}
+
 TEST(TarWriter, NeverCutsANameIntoADirectory) {
   const std::string name = std::string(99, 'd') + "/file";
   const std::string bytes = encode_header(file(name)).value_or("");
