@@ -229,6 +229,7 @@ Status ObjectsCodec::decode_frames(const SectionView& view, const ManifestLimits
       objects.frames_.push_back(frame);
     }
   }
+  objects.frames_.shrink_to_fit();
   IMSY_TRY(layers.finish());
   IMSY_TRY(raw_sizes.finish());
   return stored_sizes.finish();

@@ -334,6 +334,7 @@ Status TreeCodec::decode_targets(ColumnReader& reader, Tree& tree) {
   if (targets.size() > std::numeric_limits<std::uint32_t>::max() - tree.texts_.size()) {
     return corrupt("too many targets");
   }
+  tree.texts_.reserve(tree.texts_.size() + targets.size());
   for (Inode& inode : tree.inodes_) {
     if (inode.type != NodeType::kSymlink) continue;
     const std::string_view target = targets.text();
