@@ -72,7 +72,8 @@ oci::Manifest image_manifest(const oci::Manifest& original, const Digest& source
     layer.digest = anchor.data_layers[i].blob;
     layer.size = anchor.data_layers[i].size;
     manifest.layers.push_back(std::move(layer));
-    annotate(manifest.layers.back(), "data/" + std::to_string(i));
+    annotate(manifest.layers.back(),
+             anchor.data_layers.size() == 1 ? "data" : "data/" + std::to_string(i));
   }
   return manifest;
 }

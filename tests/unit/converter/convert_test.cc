@@ -124,7 +124,7 @@ TEST_F(ConvertTest, TheAnchorProvesTheChain) {
   EXPECT_EQ(manifest.layers[1].digest, anchor.data_layers[0].blob);
   EXPECT_EQ(manifest.layers[1].annotations.at(std::string(annotation::kAnchor)), text);
   EXPECT_EQ(manifest.layers[0].annotations.at(std::string(annotation::kRole)), "anchor");
-  EXPECT_EQ(manifest.layers[1].annotations.at(std::string(annotation::kRole)), "data/0");
+  EXPECT_EQ(manifest.layers[1].annotations.at(std::string(annotation::kRole)), "data");
   EXPECT_EQ(manifest.layers[1].annotations.at(std::string(annotation::kConfig)),
             manifest.config.digest.to_string());
 }
