@@ -3,13 +3,25 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/seed/command.h"
+#include "cli/stat.h"
 
 namespace imsy::cli {
 namespace {
 
 // Words that the original has no use for in this place begin a command of ours.
 bool is_ours(const std::string& word) {
-  return word == "help" || word == "--version";
+  return word == "help" || word == "stat" || word == "--version";
+}
+
+struct StatOptions {
+  std::string root = "/var/lib/imsy-snapshotter";
+  bool json = false;
+};
+
+Status stat(const StatOptions& options, std::ostream& out) {
+  IMSY_TRY_ASSIGN(const auto stats, read_stats(options.root));
+  out << (options.json ? to_json(stats) : to_text(stats));
+  return {};
 }
 
 int run_ours(std::span<const std::string> args, const Streams& streams) {
@@ -17,7 +29,13 @@ int run_ours(std::span<const std::string> args, const Streams& streams) {
   app.set_help_flag();
   app.set_version_flag("--version", "imsy " IMSY_VERSION);
   app.require_subcommand(1);
+  Status outcome;
   app.add_subcommand("help")->callback([&] { streams.out << usage(); });
+  StatOptions options;
+  auto* const stat_command = app.add_subcommand("stat");
+  stat_command->add_option("--root", options.root);
+  stat_command->add_flag("--json", options.json);
+  stat_command->callback([&] { outcome = stat(options, streams.out); });
   try {
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::CallForVersion& version) {
@@ -26,8 +44,11 @@ int run_ours(std::span<const std::string> args, const Streams& streams) {
     streams.err << "imsy: " << error.what() << "; see imsy help\n";
     return kExitUsage;
   }
-  if (streams.out.flush()) return kExitDone;
-  streams.err << "imsy: cannot write to standard output\n";
+  if (outcome && !streams.out.flush()) {
+    outcome = Error(Errc::kInternal, "cannot write to standard output");
+  }
+  if (outcome) return kExitDone;
+  streams.err << "imsy: " << outcome.error().message() << '\n';
   return kExitFailed;
 }
 
@@ -37,13 +58,15 @@ std::string usage() {
   return R"(Usage: imsy -dir DIR prepare < FILE
        imsy -dir DIR [-listen ADDRESS] serve
        imsy -dir DIR [-addr URL] -o FILE pull DIGEST
+       imsy stat [--root DIR] [--json]
        imsy help | --version
 
   prepare  cut standard input into chunks, keep them in DIR, print a DIGEST
   serve    offer DIR over HTTP
   pull     put the file of DIGEST together again, from DIR and from URL
+  stat     show what the store of an imsy-snapshotter holds
 
-Flags of these three, before the command:
+Flags of the first three, before the command:
   -dir string
         directory to store chunks in (required)
   -listen string
@@ -52,6 +75,12 @@ Flags of these three, before the command:
         url of an instance of "imsy serve" (default "http://localhost:8080")
   -o string
         output file (required for "pull")
+
+Flags of stat, after the command:
+  --root DIR
+        root directory of imsy-snapshotter (default "/var/lib/imsy-snapshotter")
+  --json
+        for programs
 )";
 }
 

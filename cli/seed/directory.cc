@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kPieceSize = 128 << 10;
 
-// O_NONBLOCK: a fifo under an object's name must not stop us; regular files do not care.
+// O_NONBLOCK: a fifo under an entry's name must not stop us; regular files do not care.
 constexpr int kOpenFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
 Result<UniqueFd> open_beneath(int dir_fd, const std::string& name) {
@@ -63,7 +63,7 @@ Result<Directory> Directory::open(const std::filesystem::path& path) {
   return directory;
 }
 
-Result<UniqueFd> Directory::open_object(const Digest& digest) const {
+Result<UniqueFd> Directory::open_entry(const Digest& digest) const {
   const std::string name = digest.hex();
   auto fd = open_beneath(fd_.get(), name);
   const int err = fd ? 0 : fd.error().sys_errno();
@@ -78,7 +78,7 @@ Result<UniqueFd> Directory::open_object(const Digest& digest) const {
 }
 
 Result<Bytes> Directory::load(const Digest& digest, std::uint64_t limit) const {
-  IMSY_TRY_ASSIGN(const UniqueFd fd, open_object(digest));
+  IMSY_TRY_ASSIGN(const UniqueFd fd, open_entry(digest));
   IMSY_TRY_ASSIGN(const std::uint64_t size, file_size(fd.get()));
   if (size > limit) {
     return Error(Errc::kInvalid, digest.hex() + ": has " + std::to_string(size) +
@@ -95,7 +95,7 @@ Result<Bytes> Directory::load(const Digest& digest, std::uint64_t limit) const {
 }
 
 Status Directory::store(const Digest& digest, ByteSpan data) const {
-  if (auto present = open_object(digest)) {
+  if (auto present = open_entry(digest)) {
     const auto same = holds(present->get(), data);
     // A file that cannot be read is as good as a damaged one.
     if (same.value_or(false)) return {};

@@ -1,7 +1,8 @@
-// Directory: the flat store of `imsy prepare | serve | pull`.
+// Directory: the flat folder of `imsy prepare | serve | pull`.
 //
 // Promises
-//   * An object is the file "<64 hex digits>", named by the SHA-256 of its raw bytes. It appears
+//   * An entry, a chunk or a list, is the file "<64 hex digits>", named by the SHA-256 of its raw
+//   bytes. It appears
 //     whole or not at all, also after a crash; a file that was damaged later is replaced.
 //   * A name is never followed out of the directory, nor through a symbolic link.
 // Threads: all methods from any thread. All may wait for the disk.
@@ -24,11 +25,11 @@ class Directory {
   // there.
   static Result<Directory> open(const std::filesystem::path& path);
 
-  // The object's file, open for reading; a regular file, of whatever content. kNotFound when there
+  // The entry's file, open for reading; a regular file, of whatever content. kNotFound when there
   // is none, or something that is not a regular file has its name.
-  Result<UniqueFd> open_object(const Digest& digest) const;
+  Result<UniqueFd> open_entry(const Digest& digest) const;
 
-  // The object, verified. kNotFound; kCorrupt when the bytes do not match; kInvalid when there are
+  // The entry, verified. kNotFound; kCorrupt when the bytes do not match; kInvalid when there are
   // more than `limit` of them.
   Result<Bytes> load(const Digest& digest, std::uint64_t limit) const;
 

@@ -1,11 +1,11 @@
-// Fetcher: objects of `imsy pull`, from the directory where it has them, else over HTTP.
+// Fetcher: entries of `imsy pull`, from the directory where it has them, else over HTTP.
 //
 // Promises
 //   * Bytes that come out, or go into the directory, have the digest that was asked for. A damaged
-//     local object is fetched again and replaced.
+//     local entry is fetched again and replaced.
 //   * Transfers run side by side; one that fails for a passing reason is tried again, kAttempts
 //     times in all.
-//   * Memory: the objects that are started and not yet taken. The caller bounds their number.
+//   * Memory: the entries that are started and not yet taken. The caller bounds their number.
 // Threads: start() and take() from one thread, which is never that of the HTTP client. Reading,
 //   hashing and writing happen on the fetcher's own threads.
 #pragma once
@@ -27,7 +27,7 @@
 
 namespace imsy::cli::seed {
 
-// One object on its way. The members belong to Fetcher.
+// One entry on its way. The members belong to Fetcher.
 struct Fetch {
   Fetch(const Digest& wanted, std::uint64_t limit) : digest(wanted), size_limit(limit) {}
 
@@ -52,15 +52,15 @@ class Fetcher {
   Fetcher(const Fetcher&) = delete;
   Fetcher& operator=(const Fetcher&) = delete;
 
-  // Begins to get an object of at most `size_limit` bytes. Never waits.
+  // Begins to get an entry of at most `size_limit` bytes. Never waits.
   std::shared_ptr<Fetch> start(const Digest& digest, std::uint64_t size_limit);
 
-  // Waits for the object. The bytes stay with `fetch`, as long as it lives. kNotFound: neither here
+  // Waits for the entry. The bytes stay with `fetch`, as long as it lives. kNotFound: neither here
   // nor there; kCorrupt: the server sent other bytes; kInvalid: too large, or not an address;
   // kCancelled: a stop was requested; else the last error of the network or the disk.
   Result<ByteSpan> take(const std::shared_ptr<Fetch>& fetch);
 
-  // True when the object came over HTTP. For a fetch that was taken.
+  // True when the entry came over HTTP. For a fetch that was taken.
   bool is_remote(const Fetch& fetch);
 
  private:

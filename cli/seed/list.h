@@ -1,7 +1,7 @@
 // The hash list: which chunks, in which order, make a file.
 //
-// Per chunk 64 lower-case hex digits and a newline, nothing else. The list is an object itself; its
-// digest is what `imsy prepare` prints and `imsy pull` takes.
+// Per chunk 64 lower-case hex digits and a newline, nothing else. The list is kept beside the
+// chunks; its digest is what `imsy prepare` prints and `imsy pull` takes.
 // Threads: free functions, any thread.
 // Format: docs/format/seed.md.
 #pragma once

@@ -20,7 +20,7 @@ Reply answer(const Directory& directory, const std::string& path) {
   if (path == "/") return plain_text(200, "");
   const auto digest = Digest::parse_hex(path.starts_with('/') ? path.substr(1) : path);
   if (!digest) return plain_text(404, "not found\n");
-  auto file = directory.open_object(*digest);
+  auto file = directory.open_entry(*digest);
   if (!file && file.error().code() == Errc::kNotFound) return plain_text(404, "not found\n");
   if (!file) return plain_text(500, "cannot read\n");
   Reply reply;

@@ -1,6 +1,6 @@
-// serve: a directory of objects over HTTP.
+// serve: a directory of entries over HTTP.
 //
-// GET and HEAD of "/<64 hex digits>" answer with the object's bytes as they are on disk. They are
+// GET and HEAD of "/<64 hex digits>" answer with the entry's bytes as they are on disk. They are
 // not hashed on the way out: whoever fetches knows the digest and has to check it anyway.
 // Threads: serve() from one thread.
 // Wire: docs/format/seed.md.

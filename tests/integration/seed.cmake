@@ -4,5 +4,6 @@ foreach(name seed seed_interrupted seed_limits)
            COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/${name}_test.py)
   set_tests_properties(integration.${name} PROPERTIES
     LABELS integration TIMEOUT 300
-    ENVIRONMENT "IMSY_BUILD=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1;PYTHONPATH=${PROJECT_SOURCE_DIR}/tests/support")
+    ENVIRONMENT "IMSY_BUILD=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1"
+    ENVIRONMENT_MODIFICATION "PYTHONPATH=set:${PROJECT_SOURCE_DIR}/tests/support")
 endforeach()

@@ -82,7 +82,7 @@ TEST_F(DirectoryTest, FollowsNoSymbolicLink) {
   write_file(temp_ / "elsewhere", text_);
   std::filesystem::create_symlink(temp_ / "elsewhere", file());
   EXPECT_EQ(load_error(), Errc::kNotFound);
-  EXPECT_FALSE(directory_.open_object(digest_));
+  EXPECT_FALSE(directory_.open_entry(digest_));
   // Storing puts a real file in its place and leaves alone what it pointed to.
   write_file(temp_ / "elsewhere", "other");
   ASSERT_TRUE(directory_.store(digest_, as_bytes(text_)));
