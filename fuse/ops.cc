@@ -33,8 +33,9 @@ constexpr unsigned kReadAhead = 128u << 10;
 constexpr unsigned kBackgroundRequests = 4096;
 constexpr unsigned kCongestionThreshold = 256;
 
+// Asynchronous direct reads are left out on purpose: the kernel waits for them where no signal
+// reaches, so a reader of absent content could not be killed.
 constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ         // several reads of one file at a time
-                             | FUSE_CAP_ASYNC_DIO        // also those of O_DIRECT
                              | FUSE_CAP_PARALLEL_DIROPS  // lookups beside each other
                              | FUSE_CAP_READDIRPLUS      // attributes with the names, always
                              | FUSE_CAP_CACHE_SYMLINKS   // links never change

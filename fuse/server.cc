@@ -1,23 +1,11 @@
 #include "fuse/server.h"
 
-#include <string>
 #include <vector>
 
 #include "common/log.h"
 #include "fuse/waiting_read.h"
 
 namespace imsy::fuse {
-namespace {
-
-// A reason may quote what a registry sent; it stays on its line.
-std::string on_one_line(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return text;
-}
-
-}  // namespace
 
 SessionStats Server::stats() const {
   SessionStats stats;
@@ -35,7 +23,7 @@ void Server::report_eio(NodeId node, const Error& error) {
   const auto left_out = log_limit_.admit();
   if (!left_out) return;
   log::error("answered EIO {} reason=\"{}: {}\" left_out={}", fs_.describe(node),
-             to_string(error.code()), on_one_line(error.message()), *left_out);
+             to_string(error.code()), error.message(), *left_out);
 }
 
 void Server::enter(const std::shared_ptr<WaitingRead>& read) {
