@@ -1,9 +1,12 @@
 """containerd with its own root, state and socket; ctr and nerdctl talking to it."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
+import re
+import shlex
 
 from . import env
 from .process import run, wait_for
@@ -15,7 +18,8 @@ class Containerd:
     def __init__(self, box, snapshotter=None, name="containerd"):
         self.box = box
         self.name = name
-        self.namespace = f"{box.short.name}-{name}"  # also the name of its cgroups
+        # Also the name of its cgroups. Not every name of a temporary directory is one.
+        self.namespace = re.sub("[^A-Za-z0-9]+", "-", f"{box.short.name}x-{name}")
         self.root = box.path(name, "root")
         self.state = box.short / name
         self.socket = self.socket_of(box, name)
@@ -106,11 +110,36 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
     def mounted(self, reference, snapshotter="overlayfs"):
         """The root filesystem of an image, mounted read-only at the path that this gives."""
         folder = self.box.path("views", f"{abs(hash((reference, snapshotter))):x}")
-        self.ctr("images", "mount", "--snapshotter", snapshotter, reference, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        key = f"view-{folder.name}"
+        # Not "ctr images mount": it unpacks for the default snapshotter, whatever it is told.
+        self.ctr("snapshots", "--snapshotter", snapshotter, "view", key, self.chain_id(reference))
         try:
-            yield folder
+            command = self.ctr("snapshots", "--snapshotter", snapshotter, "mounts", folder, key)
+            run(shlex.split(command.stdout))
+            try:
+                yield folder
+            finally:
+                run(["umount", folder])
         finally:
-            self.ctr("images", "unmount", "--rm", "--snapshotter", snapshotter, folder)
+            # Nothing refers to it, so containerd may have collected it already.
+            self.ctr("snapshots", "--snapshotter", snapshotter, "rm", key, check=False)
+
+    def chain_id(self, reference):
+        """The chainID of an image's top layer: the name of the snapshot with its whole tree."""
+        line, = self.ctr("images", "ls", f"name=={reference}").stdout.splitlines()[1:]
+        manifest = self.content(line.split()[2])
+        if "manifests" in manifest:
+            manifest = self.content(manifest["manifests"][0]["digest"])
+        chain = None
+        for diff_id in self.content(manifest["config"]["digest"])["rootfs"]["diff_ids"]:
+            both = f"{chain} {diff_id}".encode()
+            chain = f"sha256:{hashlib.sha256(both).hexdigest()}" if chain else diff_id
+        return chain
+
+    def content(self, digest):
+        """A JSON document of the content store."""
+        return json.loads(self.ctr("content", "get", digest).stdout)
 
     def remove_images(self, *references):
         """Removes images and waits until what only they held is gone."""
