@@ -11,9 +11,10 @@
 namespace imsy::oci {
 
 // Starts the download and waits for its first answer, so that a missing blob is reported here
-// (kNotFound). The reader then does what Repository::open_blob() promises.
-Result<std::unique_ptr<ByteReader>> open_blob_stream(std::shared_ptr<Caller> caller,
-                                                     const std::string& repository,
+// (kNotFound). The reader then does what Repository::open_blob() promises; one that is not read
+// keeps a connection busy. `name` is for messages.
+Result<std::unique_ptr<ByteReader>> open_blob_stream(const std::shared_ptr<Caller>& caller,
+                                                     const std::string& name,
                                                      const Descriptor& descriptor);
 
 }  // namespace imsy::oci

@@ -2,21 +2,38 @@
 
 #include <algorithm>
 #include <charconv>
+#include <future>
+#include <optional>
+#include <thread>
 #include <utility>
 
 namespace imsy::oci {
 namespace {
 
-constexpr std::uint64_t kPiece = 8u << 20;
-constexpr std::uint64_t kPieceMax = 1u << 30;  // the largest minimum a registry may ask for
-constexpr unsigned kTriesMax = 5;              // for one piece
+constexpr std::uint64_t kPieceSize = 8u << 20;
+constexpr std::uint64_t kPieceSizeMax = 256u << 20;  // the largest minimum that is obeyed
+// A registry may hash or move a whole blob before it answers the last request.
+constexpr std::chrono::minutes kCommitTimeout{5};
+
+Result<std::uint64_t> to_number(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc() || end != text.data() + text.size()) {
+    return Error(Errc::kInvalid, "no number");
+  }
+  return value;
+}
 
 class BlobUpload : public BlobWriter {
  public:
-  BlobUpload(std::shared_ptr<Caller> caller, const std::string& repository)
-      : caller_(std::move(caller)), what_(repository + ": upload of a blob") {}
+  BlobUpload(std::shared_ptr<Caller> caller, const std::string& name)
+      : caller_(std::move(caller)),
+        name_(name),
+        what_(name + ": upload of a blob"),
+        backoff_(caller_->first_retry_delay()) {}
 
   ~BlobUpload() override {
+    if (sending_) caller_->cancel(sending_->call);
     if (!location_ || committed_) return;
     HttpRequest request;  // the registry may forget what it got; nobody waits for the answer
     request.method = "DELETE";
@@ -26,12 +43,14 @@ class BlobUpload : public BlobWriter {
 
   Status write(ByteSpan data) override {
     hasher_.update(data);
+    total_ += data.size();
     while (!data.empty()) {
-      const auto room = static_cast<std::size_t>(piece_size_ - piece_.size());
-      const auto part = data.first(std::min(room, data.size()));
+      const ByteSpan part = data.first(std::min(data.size(), piece_size_ - piece_.size()));
       append(piece_, part);
       data = data.subspan(part.size());
-      if (piece_.size() == piece_size_) IMSY_TRY(send_piece());
+      if (piece_.size() < piece_size_) continue;
+      if (!location_) IMSY_TRY(open_session());
+      if (piece_.size() >= piece_size_) IMSY_TRY(send_piece());  // it may want larger pieces
     }
     return {};
   }
@@ -42,139 +61,199 @@ class BlobUpload : public BlobWriter {
                                        found.to_string());
     }
     if (!location_) IMSY_TRY(open_session());
-    if (sent_ > 0 && !piece_.empty()) IMSY_TRY(send_piece());
-    HttpRequest request;
-    request.method = "PUT";
-    request.url = with_query(location_->text, "digest", digest.to_string());
-    request.headers.emplace_back("Content-Type", "application/octet-stream");
-    request.body = std::make_shared<const Bytes>(std::move(piece_));
-    auto response = caller_->perform(std::move(request), {.repeat = false});
-    if (!response) return response.error().with_context(what_);
-    if (response->status != 201) return status_error(*response, what_);
-    const std::string stored = response->header("docker-content-digest");
-    if (!stored.empty() && stored != digest.to_string()) {
-      return Error(Errc::kCorrupt, what_ + ": the registry stored other bytes than were sent");
-    }
+    // Some registries take no content with the last request once there were pieces before.
+    const bool in_pieces = sending_ || accepted_ > 0;
+    if (in_pieces && !piece_.empty()) IMSY_TRY(send_piece());
+    IMSY_TRY(settle());
+    const auto rest = std::make_shared<const Bytes>(std::exchange(piece_, {}));
+    IMSY_TRY(put(digest, rest));
     committed_ = true;
     return {};
   }
 
  private:
+  // A piece under way.
+  struct Sending {
+    std::shared_ptr<const Bytes> piece;
+    std::shared_ptr<Caller::Call> call;
+    std::future<Result<HttpResponse>> answer;
+  };
+
   Status open_session() {
     HttpRequest request;
     request.method = "POST";
     request.url = caller_->url("blobs/uploads/");
-    request.body = std::make_shared<const Bytes>();
     auto response = caller_->perform(std::move(request));
     if (!response) return response.error().with_context(what_);
     if (response->status != 202) return status_error(*response, what_);
-    const std::string minimum = response->header("oci-chunk-min-length");
-    std::uint64_t bytes = 0;
-    std::from_chars(minimum.data(), minimum.data() + minimum.size(), bytes);
-    piece_size_ = std::clamp(bytes, kPiece, kPieceMax);
+    if (const auto least = to_number(response->header("oci-chunk-min-length"))) {
+      if (*least > kPieceSizeMax) {
+        return Error(Errc::kInvalid, what_ + ": the registry wants pieces of at least " +
+                                         std::to_string(*least) + " bytes, which is too much");
+      }
+      piece_size_ = static_cast<std::size_t>(std::max(*least, kPieceSize));
+    }
     return take_location(*response, caller_->endpoint());
   }
 
   // The registry names the place of the next request with every answer.
   Status take_location(const HttpResponse& response, const Url& base) {
-    const std::string location = response.header("location");
-    if (location.empty()) {
-      return Error(Errc::kInvalid, what_ + ": the registry names no upload location");
+    auto next = resolve_url(base, response.header("location"));
+    if (!next) {
+      return Error(Errc::kInvalid, what_ + ": the registry names no usable upload location");
     }
-    auto next = resolve_url(base, location);
-    if (!next) return next.error().with_context(what_);
     if (base.scheme == "https" && next->scheme != "https") {
-      return Error(Errc::kInvalid, what_ + ": the registry sends the upload to plain http");
+      return Error(Errc::kDenied, what_ +
+                                      ": the registry sends the upload from https to plain "
+                                      "http, where it is not sent");
     }
     location_ = std::move(*next);
     return {};
   }
 
-  Status send_piece() {
-    if (!location_) IMSY_TRY(open_session());
-    if (piece_.size() < piece_size_ && sent_ == 0) return {};  // the registry wants larger pieces
-    const auto whole = std::make_shared<const Bytes>(std::exchange(piece_, {}));
-    std::uint64_t accepted = 0;  // of this piece
-    std::optional<Error> failure;
-    for (unsigned tries = 0; tries < kTriesMax; ++tries) {
-      if (tries > 0) {
-        auto status = ask_accepted(whole->size());
-        if (!status) return status.error();
-        accepted = *status;
-      }
-      if (accepted == whole->size()) break;
-      auto sent = patch(whole, accepted);
-      if (sent) {
-        accepted = whole->size();
-        failure.reset();
-        break;
-      }
-      failure = sent.error();
-      if (failure->code() != Errc::kUnavailable && failure->code() != Errc::kTimeout) break;
-    }
-    if (accepted != whole->size()) {
-      return failure ? *failure : Error(Errc::kUnavailable, what_ + ": a piece was not accepted");
-    }
-    sent_ += whole->size();
-    return {};
-  }
-
-  Status patch(const std::shared_ptr<const Bytes>& whole, std::uint64_t from) {
+  HttpRequest patch_request(const std::shared_ptr<const Bytes>& piece, std::uint64_t from) const {
     HttpRequest request;
     request.method = "PATCH";
     request.url = location_->text;
     request.headers.emplace_back("Content-Type", "application/octet-stream");
-    request.headers.emplace_back("Content-Range", std::to_string(sent_ + from) + "-" +
-                                                      std::to_string(sent_ + whole->size() - 1));
+    request.headers.emplace_back(
+        "Content-Range",
+        std::to_string(accepted_ + from) + "-" + std::to_string(accepted_ + piece->size() - 1));
     request.body = from == 0
-                       ? whole
+                       ? piece
                        : std::make_shared<const Bytes>(
-                             whole->begin() + static_cast<std::ptrdiff_t>(from), whole->end());
-    auto response = caller_->perform(std::move(request), {.repeat = false});
+                             piece->begin() + static_cast<std::ptrdiff_t>(from), piece->end());
+    return request;
+  }
+
+  // Starts to send piece_, after the one before it has been accepted.
+  Status send_piece() {
+    IMSY_TRY(settle());
+    Sending sending;
+    sending.piece = std::make_shared<const Bytes>(std::exchange(piece_, {}));
+    auto answer = std::make_shared<std::promise<Result<HttpResponse>>>();
+    sending.answer = answer->get_future();
+    sending.call = caller_->send(
+        patch_request(sending.piece, 0), {.repeat = false},
+        [answer](Result<HttpResponse> result) { answer->set_value(std::move(result)); });
+    sending_ = std::move(sending);
+    return {};
+  }
+
+  // Waits until the piece under way has been accepted; sends what is missing of it again.
+  Status settle() {
+    if (!sending_) return {};
+    const auto piece = sending_->piece;
+    Status outcome = take_patched(sending_->answer.get());
+    sending_.reset();
+    for (unsigned retry = 1; !outcome && is_transient(outcome.error().code()); ++retry) {
+      if (retry > kRetriesMax) return outcome;
+      std::this_thread::sleep_for(backoff_.delay(retry));
+      IMSY_TRY_ASSIGN(const std::uint64_t have, ask_accepted());
+      if (have < accepted_ || have > accepted_ + piece->size()) {
+        return Error(Errc::kUnavailable,
+                     what_ + ": the registry has lost a part of it; push it again");
+      }
+      if (have == accepted_ + piece->size()) {
+        outcome = {};
+      } else {
+        outcome = take_patched(
+            caller_->perform(patch_request(piece, have - accepted_), {.repeat = false}));
+      }
+    }
+    if (outcome) accepted_ += piece->size();
+    return outcome;
+  }
+
+  Status take_patched(const Result<HttpResponse>& response) {
     if (!response) return response.error().with_context(what_);
-    if (response->status == 416) {  // it has more or less than we think: ask
+    if (response->status == 416) {
       return Error(Errc::kUnavailable, what_ + ": the registry expects another range");
     }
     if (response->status != 202) return status_error(*response, what_);
     return take_location(*response, *location_);
   }
 
-  // How many bytes of the present piece the registry has.
-  Result<std::uint64_t> ask_accepted(std::uint64_t piece) {
+  // How many bytes of the blob the registry has.
+  Result<std::uint64_t> ask_accepted() {
     HttpRequest request;
     request.url = location_->text;
     auto response = caller_->perform(std::move(request));
     if (!response) return response.error().with_context(what_);
     if (response->status != 204) return status_error(*response, what_);
     IMSY_TRY(take_location(*response, *location_));
-    const std::string range = response->header("range");  // "0-<last byte>"
-    const auto dash = range.find('-');
-    std::uint64_t last = 0;
-    if (dash != std::string::npos) {
-      std::from_chars(range.data() + dash + 1, range.data() + range.size(), last);
+    const std::string text = response->header("range");
+    std::string_view range = text;
+    if (range.starts_with("bytes=")) range.remove_prefix(6);
+    if (!range.starts_with("0-")) {
+      return Error(Errc::kInvalid, what_ + ": the registry does not say what it has");
     }
-    const std::uint64_t have = last == 0 ? 0 : last + 1;
-    if (have < sent_ || have > sent_ + piece) {
-      return Error(Errc::kUnavailable, what_ + ": the registry lost a part of it; push again");
-    }
-    return have - sent_;
+    auto last = to_number(range.substr(2));
+    if (!last) return last.error().with_context(what_);
+    return *last == 0 ? 0 : *last + 1;  // "0-0" says nothing, not one byte
   }
 
-  std::shared_ptr<Caller> caller_;
+  // The last request. When its answer is lost the blob may be there all the same.
+  Status put(const Digest& digest, const std::shared_ptr<const Bytes>& rest) {
+    HttpRequest request;
+    request.method = "PUT";
+    request.url = with_query(location_->text, "digest", digest.to_string());
+    request.headers.emplace_back("Content-Type", "application/octet-stream");
+    request.body = rest;
+    request.idle_timeout = kCommitTimeout;
+    for (unsigned retry = 1;; ++retry) {
+      const Status outcome = take_put(caller_->perform(request, {.repeat = false}), digest);
+      if (outcome || outcome.error().code() == Errc::kCorrupt) return outcome;
+      auto there = find_blob(caller_, name_, digest, total_);
+      if (there && *there) return {};
+      if (!is_transient(outcome.error().code()) || retry > kRetriesMax) return outcome;
+      std::this_thread::sleep_for(backoff_.delay(retry));
+    }
+  }
+
+  Status take_put(const Result<HttpResponse>& response, const Digest& digest) const {
+    if (!response) return response.error().with_context(what_);
+    if (response->status != 201) return status_error(*response, what_);
+    const std::string stored = response->header("docker-content-digest");
+    if (!stored.empty() && stored != digest.to_string()) {
+      return Error(Errc::kCorrupt, what_ + ": the registry stored other content than was sent");
+    }
+    return {};
+  }
+
+  const std::shared_ptr<Caller> caller_;
+  const std::string name_;
   const std::string what_;
+  Backoff backoff_;
   std::optional<Url> location_;  // none before the session is open
-  std::uint64_t piece_size_ = kPiece;
-  std::uint64_t sent_ = 0;  // accepted by the registry
-  Bytes piece_;
+  std::size_t piece_size_ = kPieceSize;
+  Bytes piece_;  // is being filled
+  std::optional<Sending> sending_;
+  std::uint64_t accepted_ = 0;  // by the registry, without the piece under way
+  std::uint64_t total_ = 0;
   Hasher hasher_;
   bool committed_ = false;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<BlobWriter>> open_blob_upload(std::shared_ptr<Caller> caller,
-                                                     const std::string& repository) {
-  return std::unique_ptr<BlobWriter>(std::make_unique<BlobUpload>(std::move(caller), repository));
+Result<bool> find_blob(const std::shared_ptr<Caller>& caller, const std::string& name,
+                       const Digest& digest, std::uint64_t size) {
+  const std::string what = name + ": blob " + digest.to_string();
+  HttpRequest request;
+  request.method = "HEAD";
+  request.url = caller->url("blobs/" + digest.to_string());
+  auto response = caller->perform(std::move(request));
+  if (!response) return response.error().with_context(what);
+  if (response->status == 404) return false;
+  if (response->status != 200) return status_error(*response, what);
+  const std::string length = response->header("content-length");
+  return length.empty() || length == std::to_string(size);
+}
+
+std::unique_ptr<BlobWriter> open_blob_upload(std::shared_ptr<Caller> caller,
+                                             const std::string& name) {
+  return std::make_unique<BlobUpload>(std::move(caller), name);
 }
 
 }  // namespace imsy::oci

@@ -11,9 +11,14 @@
 
 namespace imsy::oci {
 
+// Whether the registry has the blob; a blob of another size is none.
+Result<bool> find_blob(const std::shared_ptr<Caller>& caller, const std::string& name,
+                       const Digest& digest, std::uint64_t size);
+
 // Does not contact the registry before the first piece is full, or commit(): a small blob is
-// uploaded in one request.
-Result<std::unique_ptr<BlobWriter>> open_blob_upload(std::shared_ptr<Caller> caller,
-                                                     const std::string& repository);
+// uploaded in one request. One piece is under way while the next one is written. `name` is for
+// messages.
+std::unique_ptr<BlobWriter> open_blob_upload(std::shared_ptr<Caller> caller,
+                                             const std::string& name);
 
 }  // namespace imsy::oci

@@ -1,95 +1,47 @@
 #include "oci/call.h"
 
 #include <algorithm>
-#include <charconv>
 #include <ctime>
 #include <future>
+#include <utility>
 
-#include "oci/base64.h"
 #include "oci/descriptor.h"
-#include "oci/json.h"
 
 namespace imsy::oci {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::seconds;
-using std::chrono::steady_clock;
 
 constexpr unsigned kRedirectsMax = 5;
-constexpr unsigned kTriesMax = 5;
-constexpr unsigned kChallengesMax = 2;  // none yet; the one we had has expired
+constexpr unsigned kChallengesMax = 2;  // nothing was sent yet; what was sent has expired
 constexpr std::size_t kTargetsMax = 1024;
-constexpr milliseconds kBackOffFirst{200};
-constexpr milliseconds kWaitMax{30'000};
-constexpr std::uint64_t kTokenAnswerLimit = 1u << 20;
-constexpr seconds kTokenLifetimeDefault{60};  // distribution token specification
-constexpr seconds kTokenLifetimeMax{3600};
-constexpr seconds kTokenMargin{5};
+constexpr std::size_t kReasonLimit = 200;
 
 bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-bool is_overload(int status) {
-  return status == 429 || status == 502 || status == 503 || status == 504;
+// Whether the method survives the redirect; the other ones turn into GET in many clients.
+bool may_follow(const HttpRequest& request, int status) {
+  return request.method == "GET" || request.method == "HEAD" || status == 307 || status == 308;
 }
 
-bool is_transient(Errc code) {
-  return code == Errc::kUnavailable || code == Errc::kTimeout;
-}
-
-// Seconds or a date (RFC 9110, 10.2.3), clamped; zero when absent or nonsense.
-milliseconds retry_after(const HttpResponse& response) {
-  const std::string value = response.header("retry-after");
-  long long count = 0;
-  const auto [end, failed] = std::from_chars(value.data(), value.data() + value.size(), count);
-  if (failed == std::errc::result_out_of_range) return kWaitMax;
-  if (failed != std::errc() || end != value.data() + value.size()) {
-    std::tm date{};
-    if (::strptime(value.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &date) == nullptr) return {};
-    count = ::timegm(&date) - std::time(nullptr);
+// The registry's own words about a failure: the first of the "errors" in its answer.
+std::string reason_in(const HttpResponse& response) {
+  const auto json = parse_json(as_text(response.body), "error");
+  if (!json || !json->is_object()) return {};
+  const auto errors = json->find("errors");
+  if (errors == json->end() || !errors->is_array() || errors->empty()) return {};
+  const Json& first = errors->front();
+  if (!first.is_object()) return {};
+  std::string reason;
+  for (const char* key : {"code", "message"}) {
+    const auto field = first.find(key);
+    if (field == first.end() || !field->is_string()) continue;
+    reason += (reason.empty() ? "" : ": ") + field->get<std::string>();
   }
-  return milliseconds(std::clamp<long long>(count, 0, kWaitMax.count() / 1000) * 1000);
-}
-
-std::string percent_encode(std::string_view text) {
-  static constexpr char kDigits[] = "0123456789ABCDEF";
-  std::string encoded;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) != 0 || std::string_view("-._~").find(c) != std::string_view::npos) {
-      encoded += c;
-    } else {
-      encoded += '%';
-      encoded += kDigits[byte >> 4];
-      encoded += kDigits[byte & 15];
-    }
-  }
-  return encoded;
-}
-
-bool is_inner_address(std::string_view address) {
-  return address.starts_with("127.") || address == "::1" || address.starts_with("169.254.") ||
-         address.starts_with("0.") || address == "::" || address.starts_with("fe8") ||
-         address.starts_with("fe9") || address.starts_with("fea") || address.starts_with("feb") ||
-         address.starts_with("::ffff:127.") || address.starts_with("::ffff:169.254.");
-}
-
-const Challenge* find_scheme(const std::vector<Challenge>& challenges, std::string_view scheme) {
-  for (const auto& challenge : challenges) {
-    if (challenge.scheme == scheme) return &challenge;
-  }
-  return nullptr;
-}
-
-std::string parameter(const Challenge& challenge, const std::string& name) {
-  const auto found = challenge.parameters.find(name);
-  return found == challenge.parameters.end() ? std::string() : found->second;
-}
-
-std::string basic(const Credential& credential) {
-  return "Basic " + base64_encode(as_bytes(credential.username + ":" + credential.password));
+  std::erase_if(reason, [](char c) { return c < ' ' || c > '~'; });
+  return reason.substr(0, kReasonLimit);
 }
 
 }  // namespace
@@ -97,49 +49,65 @@ std::string basic(const Credential& credential) {
 struct Caller::Call {
   HttpRequest request;
   CallPolicy policy;
-  Done done;
-  Url first;   // where the request was meant to go
-  Url target;  // where it goes now
+  Done done;  // empty once it was called
+
+  Url first;                          // where the request was meant to go
+  Url target;                         // where it goes now
+  std::string authorization;          // what it carried last
+  HttpClient::RequestId running = 0;  // 0: waits for a timer or an authorization
   unsigned redirects = 0;
-  unsigned tries = 0;
+  unsigned retries = 0;
   unsigned challenges = 0;
-  bool from_memory = false;   // target was remembered, not told by the registry just now
-  bool body_started = false;  // on_body has seen something
+  bool from_memory = false;    // target was remembered, not told by the registry just now
+  bool returned_home = false;  // was refused elsewhere and came back to the registry
+  bool body_started = false;   // on_body has seen something
 };
+
+std::shared_ptr<Caller> Caller::create(HttpClient& http, Url endpoint,
+                                       const RegistryOptions& options) {
+  const std::shared_ptr<Caller> caller(new Caller(http, std::move(endpoint), options));
+  AuthorizerOptions authorizer;
+  authorizer.endpoint = caller->endpoint_;
+  authorizer.repository = options.repository;
+  authorizer.credential_host = options.credential_host;
+  authorizer.credentials = options.credentials;
+  authorizer.push = options.push;
+  authorizer.first_retry_delay = options.first_retry_delay;
+  authorizer.allow_address = [weak = std::weak_ptr(caller)](std::string_view address) {
+    const auto self = weak.lock();
+    return self && may_lead_to(self->network_, network_of(address));
+  };
+  caller->authorizer_ = std::make_shared<Authorizer>(http, std::move(authorizer));
+  return caller;
+}
 
 Caller::Caller(HttpClient& http, Url endpoint, const RegistryOptions& options)
     : http_(http),
       endpoint_(std::move(endpoint)),
       repository_(options.repository),
-      scope_("repository:" + options.repository + (options.push ? ":pull,push" : ":pull")),
-      credential_host_(options.credential_host),
-      credentials_(options.credentials) {}
+      first_retry_delay_(options.first_retry_delay),
+      backoff_(options.first_retry_delay) {}
 
 std::string Caller::url(const std::string& path) const {
-  return endpoint_.text + "/v2/" + repository_ + "/" + path;
+  return endpoint_.origin() + "/v2/" + repository_ + "/" + path;
 }
 
-bool Caller::used_credential() const {
-  MutexLock lock(mu_);
-  return used_credential_;
-}
-
-void Caller::send(HttpRequest request, const CallPolicy& policy, Done done) {
+std::shared_ptr<Caller::Call> Caller::send(HttpRequest request, const CallPolicy& policy,
+                                           Done done) {
   auto call = std::make_shared<Call>();
-  auto target = parse_url(request.url);
-  if (!target) return done(target.error());
-  call->first = call->target = std::move(*target);
   call->request = std::move(request);
   call->policy = policy;
   call->done = std::move(done);
-  if (policy.remember_target) {
-    MutexLock lock(mu_);
-    if (const auto known = targets_.find(call->first.text); known != targets_.end()) {
-      call->target = known->second;
-      call->from_memory = true;
-    }
-  }
-  attempt(call);
+  http_.call_after(milliseconds(0), [self = shared_from_this(), call] { self->begin(call); });
+  return call;
+}
+
+void Caller::cancel(const std::shared_ptr<Call>& call) {
+  http_.call_after(milliseconds(0), [self = shared_from_this(), call] {
+    if (call->running != 0) self->http_.cancel(call->running);
+    finish(call, Error(Errc::kCancelled,
+                       call->request.method + " " + call->first.shown() + ": cancelled"));
+  });
 }
 
 Result<HttpResponse> Caller::perform(HttpRequest request, const CallPolicy& policy) {
@@ -150,23 +118,66 @@ Result<HttpResponse> Caller::perform(HttpRequest request, const CallPolicy& poli
   return future.get();
 }
 
+void Caller::finish(const CallPtr& call, Result<HttpResponse> result) {
+  if (const Done done = std::exchange(call->done, nullptr)) done(std::move(result));
+}
+
+bool Caller::at_registry(const Call& call) const {
+  return call.target.origin() == endpoint_.origin();
+}
+
+// Starts from where the request was meant to go, or from where that led the last time.
+void Caller::begin(const CallPtr& call) {
+  auto first = parse_url(call->request.url);
+  if (!first) return finish(call, first.error());
+  call->first = call->target = std::move(*first);
+  call->redirects = 0;
+  call->from_memory = false;
+  if (call->policy.remember_target) {
+    if (const auto known = targets_.find(call->first.text); known != targets_.end()) {
+      call->target = known->second;
+      call->from_memory = true;
+    }
+  }
+  attempt(call);
+}
+
 void Caller::attempt(const CallPtr& call) {
+  if (!call->done) return;  // cancelled meanwhile
+  if (!at_registry(*call)) return transmit(call, std::string());
+  if (const auto now = Clock::now(); now < not_before_) {
+    http_.call_after(std::chrono::ceil<milliseconds>(not_before_ - now),
+                     [self = shared_from_this(), call] { self->attempt(call); });
+    return;
+  }
+  authorizer_->header([self = shared_from_this(), call](const Result<std::string>& value) {
+    self->transmit(call, value);
+  });
+}
+
+void Caller::transmit(const CallPtr& call, const Result<std::string>& authorization) {
+  if (!call->done) return;
+  if (!authorization) return finish(call, authorization.error());
+  call->authorization = *authorization;
+  call->running = http_.start(request_for(call, *authorization),
+                              [self = shared_from_this(), call](Result<HttpResponse> result) {
+                                call->running = 0;
+                                if (call->done) self->answered(call, std::move(result));
+                              });
+}
+
+HttpRequest Caller::request_for(const CallPtr& call, const std::string& authorization) {
   HttpRequest request = call->request;
   request.url = call->target.text;
-  const bool at_registry = call->target.origin() == endpoint_.origin();
-  if (at_registry) {
-    std::vector<Challenge> expired;
-    {
-      MutexLock lock(mu_);
-      if (!authorization_.empty() && steady_clock::now() >= expires_) expired = challenges_;
-      if (expired.empty() && !authorization_.empty()) {
-        request.headers.emplace_back("Authorization", authorization_);
-      }
-    }
-    if (!expired.empty()) return authenticate(call, std::move(expired));
-  } else {
+  if (!authorization.empty()) request.headers.emplace_back("Authorization", authorization);
+  if (!at_registry(*call)) {
     request.allow_address = [self = shared_from_this()](std::string_view address) {
-      return self->address_allowed(address);
+      return may_lead_to(self->network_, network_of(address));
+    };
+  }
+  if (call->request.on_headers) {
+    request.on_headers = [call](const HttpResponse& response) {
+      return response.status / 100 == 2 ? call->request.on_headers(response) : Status();
     };
   }
   if (call->request.on_body) {
@@ -175,216 +186,90 @@ void Caller::attempt(const CallPtr& call) {
       return call->request.on_body(piece);
     };
   }
-  // An error of on_headers is for the answer that is asked for, not for a redirect on the way.
-  if (call->request.on_headers) {
-    request.on_headers = [call](const HttpResponse& response) {
-      return response.status / 100 == 2 ? call->request.on_headers(response) : Status();
-    };
-  }
-  http_.start(std::move(request), [self = shared_from_this(), call](Result<HttpResponse> result) {
-    self->answered(call, std::move(result));
-  });
+  return request;
 }
 
 void Caller::answered(const CallPtr& call, Result<HttpResponse> result) {
   if (!result) {
-    if (is_transient(result.error().code()) && try_again(call, {})) return;
-    return call->done(std::move(result));
+    if (is_transient(result.error().code()) && try_again(call, milliseconds(0))) return;
+    return finish(call, std::move(result));
   }
   const HttpResponse& response = *result;
-  const bool at_registry = call->target.origin() == endpoint_.origin();
-  if (at_registry) {
-    MutexLock lock(mu_);
-    registry_address_ = response.peer_address;
+  if (at_registry(*call)) network_ = network_of(response.peer_address);
+  if (response.status == 401 && at_registry(*call) && call->challenges < kChallengesMax) {
+    return refused(call, response);
   }
-  if (response.status == 401 && at_registry && call->challenges < kChallengesMax) {
-    ++call->challenges;
-    std::vector<Challenge> challenges;
-    for (const auto& value : response.header_values("www-authenticate")) {
-      for (auto& challenge : parse_challenges(value)) challenges.push_back(std::move(challenge));
+  if (is_redirect(response.status) && may_follow(call->request, response.status)) {
+    return follow(call, response);
+  }
+  if (is_busy(response.status)) {
+    const milliseconds wanted = retry_after(response.header("retry-after"), std::time(nullptr));
+    if (at_registry(*call)) not_before_ = std::max(not_before_, Clock::now() + wanted);
+    if (try_again(call, wanted)) return;
+  } else if (response.status / 100 == 4 && return_home(call)) {
+    return;
+  } else if (response.status / 100 == 2) {
+    const auto size = call->policy.body_size;
+    if (size && response.body.size() != *size) {
+      if (try_again(call, milliseconds(0))) return;
+      return finish(call,
+                    Error(Errc::kUnavailable, call->request.method + " " + call->target.shown() +
+                                                  ": the answer came incomplete"));
     }
-    return authenticate(call, std::move(challenges));
+    remember(call);
   }
-  const bool readable = call->request.method == "GET" || call->request.method == "HEAD";
-  if (is_redirect(response.status) && readable) return follow(call, response);
-  if (is_overload(response.status) && try_again(call, retry_after(response))) return;
-  if (response.status / 100 == 4 && call->from_memory) {
-    call->from_memory = false;  // the place it remembered is no more: ask the registry again
-    call->target = call->first;
-    call->redirects = 0;
-    {
-      MutexLock lock(mu_);
-      targets_.erase(call->first.text);
-    }
-    return attempt(call);
-  }
-  call->done(std::move(result));
+  finish(call, std::move(result));
+}
+
+void Caller::refused(const CallPtr& call, const HttpResponse& response) {
+  ++call->challenges;
+  authorizer_->challenged(response, call->authorization,
+                          [self = shared_from_this(), call](const Result<std::string>& value) {
+                            self->transmit(call, value);
+                          });
 }
 
 void Caller::follow(const CallPtr& call, const HttpResponse& response) {
-  const auto refuse = [&](const std::string& why) {
-    call->done(Error(Errc::kInvalid, call->target.shown() + " redirects " + why));
+  const auto refuse = [&](Errc code, const std::string& why) {
+    finish(call,
+           Error(code, call->request.method + " " + call->target.shown() + ": redirected " + why));
   };
-  if (++call->redirects > kRedirectsMax) return refuse("more than 5 times");
+  if (++call->redirects > kRedirectsMax) return refuse(Errc::kInvalid, "more than 5 times");
   auto next = resolve_url(call->target, response.header("location"));
-  if (!next) return refuse("to a place that is not followed: " + next.error().message());
-  if (call->target.scheme == "https" && next->scheme != "https") return refuse("to plain http");
-  call->target = std::move(*next);
-  if (call->policy.remember_target) {
-    MutexLock lock(mu_);
-    if (targets_.size() >= kTargetsMax) targets_.clear();
-    targets_.insert_or_assign(call->first.text, call->target);
+  if (!next)
+    return refuse(Errc::kDenied, "to a place that is not followed: " + next.error().message());
+  if (call->target.scheme == "https" && next->scheme != "https") {
+    return refuse(Errc::kDenied, "from https to plain http, which is not followed");
   }
+  call->target = std::move(*next);
   attempt(call);
 }
 
 bool Caller::try_again(const CallPtr& call, milliseconds at_least) {
-  if (!call->policy.repeat || call->body_started || ++call->tries > kTriesMax) return false;
-  http_.call_after(std::max(at_least, back_off(call->tries)),
-                   [self = shared_from_this(), call] { self->attempt(call); });
+  if (!call->policy.repeat || call->body_started || call->retries == kRetriesMax) return false;
+  ++call->retries;
+  if (call->from_memory) targets_.erase(call->first.text);  // the registry may know a better place
+  http_.call_after(std::max(at_least, backoff_.delay(call->retries)),
+                   [self = shared_from_this(), call] {
+                     if (call->done) self->begin(call);
+                   });
   return true;
 }
 
-// Doubles with each try; half of it is random, so that many clients do not come back together.
-milliseconds Caller::back_off(unsigned tries) {
-  const auto whole = std::min(kWaitMax, kBackOffFirst * (1u << std::min(tries - 1, 10u)));
-  MutexLock lock(mu_);
-  std::uniform_int_distribution<long> part(whole.count() / 2, whole.count());
-  return milliseconds(part(random_));
+// A signed URL of a storage service expires; the registry then gives another one.
+bool Caller::return_home(const CallPtr& call) {
+  const bool away = call->target.text != call->first.text;
+  if (!away || call->returned_home || call->body_started) return false;
+  call->returned_home = true;
+  targets_.erase(call->first.text);
+  begin(call);
+  return true;
 }
 
-void Caller::authenticate(const CallPtr& call, std::vector<Challenge> challenges) {
-  {
-    MutexLock lock(mu_);
-    waiting_.push_back(call);
-    if (refreshing_) return;
-    refreshing_ = true;
-    challenges_ = challenges;
-  }
-  // A credential helper may take its time.
-  http_.run_aside([self = shared_from_this(), challenges = std::move(challenges)]() mutable {
-    self->with_credential(std::move(challenges));
-  });
-}
-
-void Caller::with_credential(std::vector<Challenge> challenges) {
-  auto credential = credentials_.find(credential_host_);
-  if (!credential) return settle(credential.error());
-  if (const Challenge* bearer = find_scheme(challenges, "bearer")) {
-    return request_token(*bearer, *credential);
-  }
-  if (find_scheme(challenges, "basic") == nullptr) {
-    return settle(Error(Errc::kDenied, endpoint_.origin() + " asks for an authentication that is "
-                                                            "neither basic nor bearer"));
-  }
-  if (!*credential || (*credential)->username.empty()) {
-    return settle(Error(Errc::kDenied, "no credential for " + credential_host_ +
-                                           ": log in, or add it to docker's config.json"));
-  }
-  {
-    MutexLock lock(mu_);
-    authorization_ = basic(**credential);
-    expires_ = steady_clock::time_point::max();
-    used_credential_ = true;
-  }
-  settle({});
-}
-
-void Caller::request_token(const Challenge& challenge,
-                           const std::optional<Credential>& credential) {
-  auto realm = parse_url(parameter(challenge, "realm"));
-  if (!realm) return settle(realm.error().with_context("token realm of " + endpoint_.origin()));
-  if (endpoint_.scheme == "https" && realm->scheme != "https") {
-    return settle(Error(Errc::kDenied, "the token realm of an https registry must be https"));
-  }
-  const std::string service = parameter(challenge, "service");
-  HttpRequest request;
-  request.body_limit = kTokenAnswerLimit;
-  request.total_timeout = milliseconds(30'000);
-  if (realm->origin() != endpoint_.origin()) {
-    request.allow_address = [self = shared_from_this()](std::string_view address) {
-      return self->address_allowed(address);
-    };
-  }
-  if (credential && !credential->identity_token.empty()) {
-    const std::string form =
-        "grant_type=refresh_token&client_id=imsy&service=" + percent_encode(service) +
-        "&scope=" + percent_encode(scope_) +
-        "&refresh_token=" + percent_encode(credential->identity_token);
-    const auto bytes = as_bytes(form);
-    request.method = "POST";
-    request.url = realm->text;
-    request.headers.emplace_back("Content-Type", "application/x-www-form-urlencoded");
-    request.body = std::make_shared<const Bytes>(bytes.begin(), bytes.end());
-  } else {
-    request.url = with_query(with_query(realm->text, "service", service), "scope", scope_);
-    if (credential && !credential->empty()) {
-      request.headers.emplace_back("Authorization", basic(*credential));
-    }
-  }
-  if (credential && !credential->empty()) {
-    MutexLock lock(mu_);
-    used_credential_ = true;
-  }
-  http_.start(std::move(request), [self = shared_from_this()](Result<HttpResponse> result) {
-    self->token_answered(std::move(result));
-  });
-}
-
-void Caller::token_answered(Result<HttpResponse> result) {
-  const std::string what = "token for " + endpoint_.origin() + "/" + repository_;
-  if (!result) return settle(result.error().with_context(what));
-  if (result->status != 200) return settle(status_error(*result, what));
-  auto json = parse_json(as_text(result->body), what);
-  if (!json) return settle(json.error());
-  std::string token;
-  for (const char* name : {"token", "access_token"}) {
-    const auto found = json->is_object() ? json->find(name) : json->end();
-    if (token.empty() && found != json->end() && found->is_string()) {
-      token = found->get<std::string>();
-    }
-  }
-  const bool printable =
-      std::all_of(token.begin(), token.end(), [](unsigned char c) { return c > 0x20 && c < 0x7f; });
-  if (token.empty() || !printable) {
-    return settle(Error(Errc::kInvalid, what + ": the answer holds no token"));
-  }
-  seconds lifetime = kTokenLifetimeDefault;
-  if (const auto found = json->find("expires_in");
-      found != json->end() && found->is_number_unsigned()) {
-    lifetime = seconds(std::clamp<std::uint64_t>(
-        found->get<std::uint64_t>(), 1, static_cast<std::uint64_t>(kTokenLifetimeMax.count())));
-  }
-  {
-    MutexLock lock(mu_);
-    authorization_ = "Bearer " + token;
-    // Asked anew a little early, but a short-lived token is used for most of its life.
-    expires_ = steady_clock::now() + lifetime - std::min(kTokenMargin, lifetime / 4);
-  }
-  settle({});
-}
-
-void Caller::settle(Status outcome) {
-  std::vector<CallPtr> waiting;
-  {
-    MutexLock lock(mu_);
-    refreshing_ = false;
-    waiting.swap(waiting_);
-    if (!outcome) authorization_.clear();
-  }
-  for (const auto& call : waiting) {
-    if (outcome) {
-      attempt(call);
-    } else {
-      call->done(outcome.error());
-    }
-  }
-}
-
-bool Caller::address_allowed(std::string_view address) const {
-  if (!is_inner_address(address)) return true;
-  MutexLock lock(mu_);
-  return is_inner_address(registry_address_);
+void Caller::remember(const CallPtr& call) {
+  if (!call->policy.remember_target || call->target.text == call->first.text) return;
+  if (targets_.size() >= kTargetsMax) targets_.clear();
+  targets_.insert_or_assign(call->first.text, call->target);
 }
 
 Error status_error(const HttpResponse& response, const std::string& what) {
@@ -399,18 +284,9 @@ Error status_error(const HttpResponse& response, const std::string& what) {
       if (response.status >= 500) code = Errc::kUnavailable;
       break;
   }
-  std::string message = what + ": the registry answers " + std::to_string(response.status);
-  if (const auto json = parse_json(as_text(response.body), "error"); json && json->is_object()) {
-    const auto errors = json->find("errors");
-    if (errors != json->end() && errors->is_array() && !errors->empty() &&
-        errors->front().is_object()) {
-      const auto error_code = errors->front().find("code");
-      if (error_code != errors->front().end() && error_code->is_string()) {
-        std::string text = error_code->get<std::string>().substr(0, 64);
-        std::erase_if(text, [](unsigned char c) { return std::isalnum(c) == 0 && c != '_'; });
-        message += " (" + text + ")";
-      }
-    }
+  std::string message = what + ": the server answers " + std::to_string(response.status);
+  if (const std::string reason = reason_in(response); !reason.empty()) {
+    message += " (" + reason + ")";
   }
   return Error(code, message);
 }

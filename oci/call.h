@@ -1,95 +1,99 @@
-// Calls: requests to one repository of a registry, with authentication, redirects and retries.
+// Caller: requests to one repository of a registry, with authorization, redirects and retries.
 // Internal to oci; registry.cc says what is asked, this says how it gets there.
 //
 // Promises
-//   * A credential is sent to the registry's origin and to the token realm it names, never to the
-//     target of a redirect or to another origin. An https registry's realm must be https.
-//   * At most 5 redirects, http and https only, never from https to http. Addresses of loopback and
-//     link-local networks are refused unless the registry itself is at such an address.
-//   * Where a request may be repeated, 429, 502, 503, 504 and broken connections are, at most 5
-//     times, with jittered back-off; Retry-After is obeyed up to 30 s.
-//   * A call whose body was given to on_body in part is not repeated: the caller knows where it
-//   was.
-// Threads: send() from any thread, never waits; `done` runs once, on the HTTP client's thread.
+//   * An Authorization header is sent to the registry's own origin only (oci/token.h sees to the
+//     token realm), never to the target of a redirect or an upload location elsewhere.
+//   * At most 5 redirects in a row, http and https only, never from https to http. What lies
+//     elsewhere is connected to only in networks where the registry may lead us (oci/address.h).
+//   * A request that may be repeated is, at most 5 times, after 429, 502, 503, 504, a broken
+//     connection or a stall: with jittered back-off, and not before Retry-After (up to 30 s), which
+//     holds back every other request to this registry too.
+//   * A request whose body has been given to on_body in part is not repeated: the caller knows
+//     where it was.
+// Threads: send(), cancel(), perform() from any thread; perform() not from the HTTP client's. All
+//   else happens on the HTTP client's thread, so nothing here is locked.
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 #include <string>
-#include <vector>
 
-#include "common/mutex.h"
-#include "oci/auth.h"
+#include "oci/address.h"
 #include "oci/http.h"
 #include "oci/registry.h"
+#include "oci/retry.h"
+#include "oci/token.h"
 #include "oci/url.h"
 
 namespace imsy::oci {
 
 struct CallPolicy {
   bool repeat = true;            // the request may be sent again
-  bool remember_target = false;  // begin at the place that the last redirect of this URL led to
+  bool remember_target = false;  // begin where the redirects of this URL led to the last time
+  // A 2xx answer whose body has another size counts as a broken connection.
+  std::optional<std::uint64_t> body_size = std::nullopt;
 };
 
 class Caller : public std::enable_shared_from_this<Caller> {
  public:
   using Done = HttpClient::Done;
+  struct Call;  // one request in progress
 
-  Caller(HttpClient& http, Url endpoint, const RegistryOptions& options);
+  // `http` must outlive the caller.
+  static std::shared_ptr<Caller> create(HttpClient& http, Url endpoint,
+                                        const RegistryOptions& options);
 
-  void send(HttpRequest request, const CallPolicy& policy, Done done);
-  // send() and wait. Not from the HTTP client's thread.
+  // Never waits. `done` runs exactly once, on the HTTP client's thread; a response of any status is
+  // a success. on_headers and on_body of the request see 2xx answers only.
+  std::shared_ptr<Call> send(HttpRequest request, const CallPolicy& policy, Done done);
+  // Ends the call with kCancelled if it is still open.
+  void cancel(const std::shared_ptr<Call>& call);
+  // send() and wait.
   Result<HttpResponse> perform(HttpRequest request, const CallPolicy& policy = {});
 
   // The URL of `path` below /v2/<repository>/.
   std::string url(const std::string& path) const;
   const Url& endpoint() const { return endpoint_; }
-  bool used_credential() const;
+  std::chrono::milliseconds first_retry_delay() const { return first_retry_delay_; }
+  bool used_credential() const { return authorizer_->used_credential(); }
   HttpClient& http() { return http_; }
 
  private:
-  struct Call;
+  using Clock = std::chrono::steady_clock;
   using CallPtr = std::shared_ptr<Call>;
 
+  Caller(HttpClient& http, Url endpoint, const RegistryOptions& options);
+
+  bool at_registry(const Call& call) const;
+  void begin(const CallPtr& call);
   void attempt(const CallPtr& call);
+  void transmit(const CallPtr& call, const Result<std::string>& authorization);
+  HttpRequest request_for(const CallPtr& call, const std::string& authorization);
   void answered(const CallPtr& call, Result<HttpResponse> result);
+  void refused(const CallPtr& call, const HttpResponse& response);
   void follow(const CallPtr& call, const HttpResponse& response);
   bool try_again(const CallPtr& call, std::chrono::milliseconds at_least);
-  std::chrono::milliseconds back_off(unsigned tries);
-
-  // Gets an authorization that answers `challenges`, then attempts the call again.
-  void authenticate(const CallPtr& call, std::vector<Challenge> challenges);
-  void with_credential(std::vector<Challenge> challenges);
-  void request_token(const Challenge& challenge, const std::optional<Credential>& credential);
-  void token_answered(Result<HttpResponse> result);
-  void settle(Status outcome);  // of the refresh in flight
-  bool address_allowed(std::string_view address) const;
+  bool return_home(const CallPtr& call);
+  void remember(const CallPtr& call);
+  static void finish(const CallPtr& call, Result<HttpResponse> result);
 
   HttpClient& http_;
   const Url endpoint_;
   const std::string repository_;
-  const std::string scope_;
-  const std::string credential_host_;
-  const DockerConfig credentials_;
+  const std::chrono::milliseconds first_retry_delay_;
+  std::shared_ptr<Authorizer> authorizer_;  // constant after construction
 
-  mutable Mutex mu_;
-  std::string authorization_ IMSY_GUARDED_BY(mu_);  // value of the header; empty: none
-  std::chrono::steady_clock::time_point expires_ IMSY_GUARDED_BY(mu_) =
-      std::chrono::steady_clock::time_point::max();
-  std::vector<Challenge> challenges_ IMSY_GUARDED_BY(mu_);  // that the authorization answers
-  std::vector<CallPtr> waiting_ IMSY_GUARDED_BY(mu_);       // for the refresh in flight
-  bool refreshing_ IMSY_GUARDED_BY(mu_) = false;
-  bool used_credential_ IMSY_GUARDED_BY(mu_) = false;
-  std::string registry_address_ IMSY_GUARDED_BY(mu_);
-  std::map<std::string, Url> targets_ IMSY_GUARDED_BY(mu_);
-  std::minstd_rand random_ IMSY_GUARDED_BY(mu_){std::random_device{}()};
+  // Only on the HTTP client's thread.
+  Backoff backoff_;
+  Network network_ = Network::kPublic;  // where the registry answered from
+  Clock::time_point not_before_{};      // it has asked to be left alone until then
+  std::map<std::string, Url> targets_;  // where redirects of an URL have led
 };
 
-// What a status other than the expected ones means.
+// What a status other than the expected ones means, with the registry's own words if it gave some.
 Error status_error(const HttpResponse& response, const std::string& what);
 
 }  // namespace imsy::oci

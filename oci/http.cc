@@ -702,6 +702,9 @@ void HttpClient::Impl::watch_idle(RequestId id) {
 
 Status HttpClient::Impl::outcome_of(const Transfer& transfer, CURLcode code) const {
   if (transfer.error) return *transfer.error;
+  if (code == CURLE_OK && !transfer.headers_done) {  // for curl a complete answer without a body
+    return Error(Errc::kUnavailable, transfer.shown + ": the connection ended within the headers");
+  }
   if (code == CURLE_OK || transfer.body_cut) return {};
   std::string detail(transfer.detail.data());
   if (detail.empty()) detail = curl_easy_strerror(code);

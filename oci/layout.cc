@@ -9,76 +9,99 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <optional>
+#include <functional>
 #include <system_error>
+#include <utility>
 
 #include "common/io.h"
+#include "oci/json.h"
 
 namespace imsy::oci {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr std::string_view kRefName = "org.opencontainers.image.ref.name";
 constexpr std::string_view kLayoutVersion = "1.0.0";
 
-// A blob's file, checked against its descriptor when its end is reached.
+// A blob's file as a stream that is checked against its descriptor when its end is reached.
 class CheckedFile : public ByteReader {
  public:
-  CheckedFile(UniqueFd file, Descriptor descriptor)
-      : file_(std::move(file)), descriptor_(std::move(descriptor)) {}
+  CheckedFile(UniqueFd file, std::string what, const Descriptor& descriptor)
+      : file_(std::move(file)),
+        what_(std::move(what)),
+        size_(descriptor.size),
+        digest_(descriptor.digest) {}
 
   Result<std::size_t> read(std::span<std::byte> buffer) override {
-    IMSY_TRY_ASSIGN(const std::size_t got, read_some(file_.get(), buffer));
-    hasher_.update(buffer.first(got));
-    seen_ += got;
-    if (got > 0 || buffer.empty() || checked_) return got;
-    checked_ = true;
-    const Digest found = hasher_.finish();
-    if (seen_ == descriptor_.size && found == descriptor_.digest) return got;
-    return Error(Errc::kCorrupt, "blob " + descriptor_.digest.to_string() + " is damaged: it has " +
-                                     std::to_string(seen_) + " bytes with digest " +
-                                     found.to_string());
+    if (buffer.empty()) return std::size_t{0};
+    auto got = read_some(file_.get(), buffer);
+    if (!got) return got.error().with_context(what_);
+    hasher_.update(buffer.first(*got));
+    seen_ += *got;
+    if (*got > 0 && seen_ <= size_) return got;
+    if (!finished_) {
+      finished_ = true;
+      right_ = seen_ == size_ && hasher_.finish() == digest_;
+    }
+    if (right_) return std::size_t{0};
+    return Error(Errc::kCorrupt, what_ + ": is damaged, its content has another digest");
   }
 
  private:
-  UniqueFd file_;
-  Descriptor descriptor_;
+  const UniqueFd file_;
+  const std::string what_;
+  const std::uint64_t size_;
+  const Digest digest_;
   Hasher hasher_;
   std::uint64_t seen_ = 0;
-  bool checked_ = false;
+  bool finished_ = false;
+  bool right_ = false;
 };
 
+// The digest is known only at the end, so the file gets a name of its own first.
 class FileBlob : public BlobWriter {
  public:
-  FileBlob(AtomicFile file, std::filesystem::path place, std::filesystem::path directory)
-      : file_(std::move(file)), place_(std::move(place)), directory_(std::move(directory)) {}
+  FileBlob(AtomicFile file, fs::path place, fs::path blobs)
+      : file_(std::move(file)), place_(std::move(place)), blobs_(std::move(blobs)) {}
 
   Status write(ByteSpan data) override {
     hasher_.update(data);
-    return write_all(file_.fd(), data);
+    const Status written = write_all(file_.fd(), data);
+    return written ? written : written.error().with_context("a blob in " + blobs_.string());
   }
-  // The digest is known only now, so the file gets a name of its own first.
   Status commit(const Digest& digest) override {
     if (const Digest found = hasher_.finish(); found != digest) {
-      return Error(Errc::kCorrupt, "a blob was announced as " + digest.to_string() + " but is " +
-                                       found.to_string());
+      return Error(Errc::kCorrupt, "a blob was announced as " + digest.to_string() +
+                                       ", but it is " + found.to_string());
     }
     IMSY_TRY(file_.commit(/*durable=*/true));
-    if (::rename(place_.c_str(), (directory_ / digest.hex()).c_str()) != 0) {
-      return Error::from_errno(errno, "rename to " + (directory_ / digest.hex()).string());
+    const fs::path target = blobs_ / digest.hex();
+    if (::rename(place_.c_str(), target.c_str()) != 0) {
+      const Error error = Error::from_errno(errno, "rename to " + target.string());
+      ::unlink(place_.c_str());
+      return error;
     }
-    return sync_directory(directory_);
+    return sync_directory(blobs_);
   }
 
  private:
   AtomicFile file_;
-  std::filesystem::path place_;
-  std::filesystem::path directory_;
+  const fs::path place_;
+  const fs::path blobs_;
   Hasher hasher_;
 };
 
-std::optional<std::string> tag_of(const Descriptor& entry) {
+std::string tag_of(const Descriptor& entry) {
   const auto found = entry.annotations.find(std::string(kRefName));
-  return found == entry.annotations.end() ? std::nullopt : std::optional(found->second);
+  return found == entry.annotations.end() ? std::string() : found->second;
+}
+
+// Entries that are there to be found from an image, not to be named themselves.
+bool is_referrer(const Descriptor& entry) {
+  const std::string tag = tag_of(entry);
+  const bool fallback = tag.starts_with("sha256-") && Digest::parse_hex(tag.substr(7));
+  return fallback || (tag.empty() && !entry.artifact_type.empty());
 }
 
 Descriptor describe(const Document& document) {
@@ -89,200 +112,321 @@ Descriptor describe(const Document& document) {
   return descriptor;
 }
 
+// What a document says it is; the member is optional in OCI documents, whose other members tell
+// them apart.
+Result<std::string> media_type_of(const Document& document, const std::string& what) {
+  IMSY_TRY_ASSIGN(const Json json, parse_json(document.bytes, what));
+  IMSY_TRY(check_object(json, {"mediaType", "manifests"}, what));
+  IMSY_TRY_ASSIGN(std::string type, string_field(json, "mediaType", what));
+  if (type.empty()) {
+    const bool index = find_field(json, "manifests") != nullptr;
+    type = index ? media_type::kOciIndex : media_type::kOciManifest;
+  }
+  if (!is_manifest(type) && !is_index(type)) {
+    return Error(Errc::kInvalid, what + ": is no image manifest or index");
+  }
+  return type;
+}
+
 class LayoutDirectory : public Layout {
  public:
-  explicit LayoutDirectory(std::filesystem::path directory) : directory_(std::move(directory)) {}
+  explicit LayoutDirectory(fs::path directory) : directory_(std::move(directory)) {}
 
   std::string name() const override { return "oci:" + directory_.string(); }
 
-  Result<Document> get_manifest(const std::string& tag_or_digest) override {
-    Digest digest;
-    if (tag_or_digest.starts_with("sha256:")) {
-      IMSY_TRY_ASSIGN(digest, Digest::parse(tag_or_digest));
-    } else {
-      IMSY_TRY_ASSIGN(const Descriptor entry, find(tag_or_digest));
-      digest = entry.digest;
-    }
-    IMSY_TRY_ASSIGN(const Bytes bytes, read_file(blob_path(digest), kDocumentLimit));
-    Document document;
-    document.digest = digest;
-    document.bytes = as_text(bytes);
-    if (sha256(document.bytes) != digest) {
-      return Error(Errc::kCorrupt, name() + ": manifest " + digest.to_string() + " is damaged");
-    }
-    IMSY_TRY_ASSIGN(const Json json, parse_json(document.bytes, digest.to_string()));
-    if (const auto type = json.find("mediaType"); type != json.end() && type->is_string()) {
-      document.media_type = type->get<std::string>();
-    } else {  // optional in OCI documents; their members tell them apart
-      document.media_type =
-          json.contains("manifests") ? media_type::kOciIndex : media_type::kOciManifest;
-    }
-    return document;
-  }
+  Result<Document> get_manifest(const std::string& tag_or_digest) override;
+  Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override;
+  Result<bool> has_blob(const Digest& digest, std::uint64_t size) override;
+  Result<std::unique_ptr<BlobWriter>> create_blob() override;
+  Status put_blob(ByteSpan data, const Digest& digest) override;
+  Status put_manifest(const Document& document, const std::string& tag) override;
+  Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
+  Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
+  Result<std::vector<Descriptor>> entries() override;
+  Result<Descriptor> find(const std::string& tag) override;
 
-  Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override {
-    IMSY_TRY_ASSIGN(auto file, open_file(blob_path(descriptor.digest), O_RDONLY));
-    return std::unique_ptr<ByteReader>(std::make_unique<CheckedFile>(std::move(file), descriptor));
-  }
-
-  Result<bool> has_blob(const Digest& digest, std::uint64_t size) override {
-    struct stat st {};
-    if (::stat(blob_path(digest).c_str(), &st) != 0) {
-      if (errno == ENOENT) return false;
-      return Error::from_errno(errno, "stat " + blob_path(digest).string());
-    }
-    return static_cast<std::uint64_t>(st.st_size) == size;
-  }
-
-  Result<std::unique_ptr<BlobWriter>> create_blob() override {
-    static std::atomic<std::uint64_t> counter{0};
-    auto place = blobs() / (".upload-" + std::to_string(::getpid()) + "-" +
-                            std::to_string(counter.fetch_add(1)));
-    IMSY_TRY_ASSIGN(auto file, AtomicFile::create(place, 0644));
-    return std::unique_ptr<BlobWriter>(
-        std::make_unique<FileBlob>(std::move(file), std::move(place), blobs()));
-  }
-
-  Status put_blob(ByteSpan data, const Digest& digest) override {
-    if (sha256(data) != digest) {
-      return Error(Errc::kCorrupt, "a blob does not have digest " + digest.to_string());
-    }
-    IMSY_TRY_ASSIGN(const bool there, has_blob(digest, data.size()));
-    return there ? Status() : replace_file(blob_path(digest), data, 0644);
-  }
-
-  Status put_manifest(const Document& document, const std::string& tag) override {
-    IMSY_TRY(put_blob(as_bytes(document.bytes), document.digest));
-    if (tag.empty()) return {};
-    return change_index([&](Index& index) {
-      std::erase_if(index.manifests, [&](const Descriptor& entry) { return tag_of(entry) == tag; });
-      Descriptor entry = describe(document);
-      entry.annotations[std::string(kRefName)] = tag;
-      index.manifests.push_back(std::move(entry));
-    });
-  }
-
-  // A layout has no API: a referrer is found as an untagged entry whose manifest has the subject.
-  Status add_referrer(const Digest& subject, const Descriptor& referrer) override {
-    IMSY_TRY_ASSIGN(const auto document, get_manifest(referrer.digest.to_string()));
-    IMSY_TRY_ASSIGN(const auto manifest, parse_manifest(document));
-    if (!manifest.subject || manifest.subject->digest != subject) {
-      return Error(Errc::kInvalid, "the referrer's manifest does not name its subject");
-    }
-    return change_index([&](Index& index) {
-      for (const auto& entry : index.manifests) {
-        if (entry.digest == referrer.digest) return;
-      }
-      index.manifests.push_back(referrer);
-    });
-  }
-
-  Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override {
-    IMSY_TRY_ASSIGN(const Index index, read_index());
-    std::vector<Descriptor> referrers;
-    for (const auto& entry : index.manifests) {
-      if (!is_manifest(entry.media_type)) continue;
-      IMSY_TRY_ASSIGN(const auto document, get_manifest(entry.digest.to_string()));
-      IMSY_TRY_ASSIGN(const auto manifest, parse_manifest(document));
-      if (!manifest.subject || manifest.subject->digest != subject) continue;
-      Descriptor referrer = describe(document);
-      referrer.artifact_type = manifest.artifact_type;
-      referrer.annotations = manifest.annotations;
-      referrers.push_back(std::move(referrer));
-    }
-    return referrers;
-  }
-
-  Result<std::vector<Descriptor>> entries() override {
-    IMSY_TRY_ASSIGN(Index index, read_index());
-    return std::move(index.manifests);
-  }
-
-  Result<Descriptor> find(const std::string& tag) override {
-    IMSY_TRY_ASSIGN(const Index index, read_index());
-    std::vector<Descriptor> found;
-    for (const auto& entry : index.manifests) {
-      const bool artifact = !entry.artifact_type.empty();
-      if (tag.empty() ? !artifact : tag_of(entry) == tag) found.push_back(entry);
-    }
-    if (found.empty()) {
-      return Error(Errc::kNotFound,
-                   name() + (tag.empty() ? " holds no image" : " has no tag " + tag));
-    }
-    if (found.size() > 1) {
-      return Error(Errc::kInvalid, name() + " holds several images: name one as oci:DIR:tag");
-    }
-    return found.front();
-  }
-
-  Status check() {
-    auto marker = read_file(directory_ / "oci-layout", kDocumentLimit);
-    if (!marker) return marker.error().with_context("not an OCI image layout");
-    IMSY_TRY_ASSIGN(const Json json, parse_json(as_text(*marker), "oci-layout"));
-    const auto version = json.find("imageLayoutVersion");
-    if (version == json.end() || !version->is_string() || *version != kLayoutVersion) {
-      return Error(Errc::kInvalid, name() + ": oci-layout does not say version 1.0.0");
-    }
-    auto index = read_index();
-    return index ? Status() : Status(index.error());
-  }
-
-  Status create() {
-    std::error_code failed;
-    std::filesystem::create_directories(blobs(), failed);
-    if (failed) return Error::from_errno(failed.value(), "create " + blobs().string());
-    Index empty;
-    empty.media_type = media_type::kOciIndex;
-    const Json marker{{"imageLayoutVersion", kLayoutVersion}};
-    IMSY_TRY(replace_file(directory_ / "index.json", as_bytes(empty.to_json().dump()), 0644));
-    return replace_file(directory_ / "oci-layout", as_bytes(marker.dump()), 0644);
-  }
+  Status check();
+  Status create();
 
  private:
-  std::filesystem::path blobs() const { return directory_ / "blobs" / "sha256"; }
-  std::filesystem::path blob_path(const Digest& digest) const { return blobs() / digest.hex(); }
-
-  Result<Index> read_index() {
-    IMSY_TRY_ASSIGN(const Bytes bytes, read_file(directory_ / "index.json", kDocumentLimit));
-    Document document;
-    document.media_type = media_type::kOciIndex;
-    document.bytes = as_text(bytes);
-    auto index = parse_index(document);
-    if (!index) return index.error().with_context(name() + ": index.json");
-    return index;
+  fs::path blobs() const { return directory_ / "blobs" / "sha256"; }
+  fs::path index_path() const { return directory_ / "index.json"; }
+  fs::path marker_path() const { return directory_ / "oci-layout"; }
+  std::string describe_blob(const Digest& digest) const {
+    return name() + ": blob " + digest.to_string();
   }
 
-  // Reads, changes and replaces index.json while nobody else does.
-  template <typename Change>
-  Status change_index(Change change) {
-    IMSY_TRY_ASSIGN(const auto lock, open_file(directory_, O_RDONLY | O_DIRECTORY));
-    while (::flock(lock.get(), LOCK_EX) != 0) {
-      if (errno != EINTR) return Error::from_errno(errno, "lock " + directory_.string());
-    }
-    IMSY_TRY_ASSIGN(Index index, read_index());
-    change(index);
-    return replace_file(directory_ / "index.json", as_bytes(index.to_json().dump()), 0644);
-  }
+  Result<UniqueFd> open_regular(const fs::path& path, std::uint64_t& size) const;
+  Result<std::string> read_document(const fs::path& path) const;
+  Result<Document> read_index() const;
+  Result<UniqueFd> lock() const;
+  Status change_entries(const std::function<void(std::vector<Json>& entries)>& change);
 
-  std::filesystem::path directory_;
+  const fs::path directory_;
 };
+
+// Only regular files: whoever made the directory may have put a fifo there, which would be waited
+// for without end. Symbolic links are usual in layouts that build systems make.
+Result<UniqueFd> LayoutDirectory::open_regular(const fs::path& path, std::uint64_t& size) const {
+  IMSY_TRY_ASSIGN(UniqueFd file, open_file(path, O_RDONLY | O_NONBLOCK));
+  struct stat st {};
+  if (::fstat(file.get(), &st) != 0) return Error::from_errno(errno, "fstat " + path.string());
+  if (!S_ISREG(st.st_mode)) return Error(Errc::kInvalid, path.string() + ": is no regular file");
+  size = static_cast<std::uint64_t>(st.st_size);
+  return file;
+}
+
+Result<std::string> LayoutDirectory::read_document(const fs::path& path) const {
+  std::uint64_t size = 0;
+  IMSY_TRY_ASSIGN(const UniqueFd file, open_regular(path, size));
+  if (size > kDocumentLimit) {
+    return Error(Errc::kInvalid, path.string() + ": larger than the limit of " +
+                                     std::to_string(kDocumentLimit) + " bytes");
+  }
+  Bytes bytes(size);
+  IMSY_TRY(pread_all(file.get(), bytes, 0));
+  return std::string(as_text(bytes));
+}
+
+Result<Document> LayoutDirectory::get_manifest(const std::string& tag_or_digest) {
+  Digest digest;
+  if (const auto named = Digest::parse(tag_or_digest)) {
+    digest = *named;
+  } else {
+    IMSY_TRY_ASSIGN(const Descriptor entry, find(tag_or_digest));
+    digest = entry.digest;
+  }
+  const std::string what = name() + ": manifest " + digest.to_string();
+  auto bytes = read_document(blobs() / digest.hex());
+  if (!bytes) return bytes.error().with_context(what);
+  Document document;
+  document.bytes = std::move(*bytes);
+  document.digest = digest;
+  if (sha256(document.bytes) != digest) {
+    return Error(Errc::kCorrupt, what + ": is damaged, its content has another digest");
+  }
+  IMSY_TRY_ASSIGN(document.media_type, media_type_of(document, what));
+  return document;
+}
+
+Result<std::unique_ptr<ByteReader>> LayoutDirectory::open_blob(const Descriptor& descriptor) {
+  const std::string what = describe_blob(descriptor.digest);
+  std::uint64_t size = 0;
+  auto file = open_regular(blobs() / descriptor.digest.hex(), size);
+  if (!file) return file.error().with_context(what);
+  if (size != descriptor.size) {
+    return Error(Errc::kCorrupt, what + ": has " + std::to_string(size) + " bytes, not " +
+                                     std::to_string(descriptor.size));
+  }
+  return std::unique_ptr<ByteReader>(
+      std::make_unique<CheckedFile>(std::move(*file), what, descriptor));
+}
+
+Result<bool> LayoutDirectory::has_blob(const Digest& digest, std::uint64_t size) {
+  struct stat st {};
+  const fs::path path = blobs() / digest.hex();
+  if (::stat(path.c_str(), &st) != 0) {
+    if (errno == ENOENT) return false;
+    return Error::from_errno(errno, "stat " + path.string());
+  }
+  return S_ISREG(st.st_mode) && static_cast<std::uint64_t>(st.st_size) == size;
+}
+
+Result<std::unique_ptr<BlobWriter>> LayoutDirectory::create_blob() {
+  static std::atomic<std::uint64_t> counter{0};
+  fs::path place = blobs() / (".upload-" + std::to_string(::getpid()) + "-" +
+                              std::to_string(counter.fetch_add(1)));
+  IMSY_TRY_ASSIGN(AtomicFile file, AtomicFile::create(place, 0644));
+  return std::unique_ptr<BlobWriter>(
+      std::make_unique<FileBlob>(std::move(file), std::move(place), blobs()));
+}
+
+// A blob of the right size that is damaged would be found by nobody before it is needed, and it is
+// small: so it is read, not only looked for.
+Status LayoutDirectory::put_blob(ByteSpan data, const Digest& digest) {
+  if (sha256(data) != digest) {
+    return Error(Errc::kCorrupt, "a blob does not have the digest " + digest.to_string());
+  }
+  const fs::path path = blobs() / digest.hex();
+  IMSY_TRY_ASSIGN(const bool there, has_blob(digest, data.size()));
+  if (there) {
+    const auto known = read_file(path, data.size());
+    if (known && sha256(*known) == digest) return {};
+  }
+  return replace_file(path, data, 0644);
+}
+
+Status LayoutDirectory::put_manifest(const Document& document, const std::string& tag) {
+  const bool printable =
+      std::all_of(tag.begin(), tag.end(), [](char c) { return c > ' ' && c <= '~'; });
+  if (!printable) return Error(Errc::kInvalid, name() + ": a tag must be printable ASCII");
+  IMSY_TRY(put_blob(as_bytes(document.bytes), document.digest));
+  if (tag.empty()) return {};
+  return change_entries([&](std::vector<Json>& entries) {
+    std::erase_if(entries, [&](const Json& entry) {
+      const auto annotations = entry.find("annotations");
+      return annotations != entry.end() && annotations->is_object() &&
+             annotations->value(std::string(kRefName), std::string()) == tag;
+    });
+    Descriptor entry = describe(document);
+    entry.annotations[std::string(kRefName)] = tag;
+    entries.push_back(entry.to_json());
+  });
+}
+
+// A layout has no API: a referrer is found as an entry without a tag whose manifest names the
+// subject. Other tools look for it there too.
+Status LayoutDirectory::add_referrer(const Digest& subject, const Descriptor& referrer) {
+  IMSY_TRY_ASSIGN(const Document document, get_manifest(referrer.digest.to_string()));
+  IMSY_TRY_ASSIGN(const Manifest manifest, parse_manifest(document));
+  if (!manifest.subject || manifest.subject->digest != subject) {
+    return Error(Errc::kInvalid, "the manifest of a referrer does not name its subject");
+  }
+  return change_entries([&](std::vector<Json>& entries) {
+    for (const Json& entry : entries) {
+      if (entry["digest"] == referrer.digest.to_string()) return;
+    }
+    entries.push_back(referrer.to_json());
+  });
+}
+
+Result<std::vector<Descriptor>> LayoutDirectory::get_referrers(const Digest& subject) {
+  IMSY_TRY_ASSIGN(const std::vector<Descriptor> all, entries());
+  std::vector<Descriptor> referrers;
+  for (const Descriptor& entry : all) {
+    if (!is_manifest(entry.media_type)) continue;
+    IMSY_TRY_ASSIGN(const Document document, get_manifest(entry.digest.to_string()));
+    IMSY_TRY_ASSIGN(const Manifest manifest, parse_manifest(document));
+    if (!manifest.subject || manifest.subject->digest != subject) continue;
+    Descriptor referrer = describe(document);
+    // As the referrers API does: the type of the config stands in for a missing artifactType.
+    referrer.artifact_type =
+        manifest.artifact_type.empty() ? manifest.config.media_type : manifest.artifact_type;
+    referrer.annotations = manifest.annotations;
+    referrers.push_back(std::move(referrer));
+  }
+  return referrers;
+}
+
+Result<std::vector<Descriptor>> LayoutDirectory::entries() {
+  IMSY_TRY_ASSIGN(const Document document, read_index());
+  auto index = parse_index(document);
+  if (!index) return index.error().with_context(name() + ": index.json");
+  return std::move(index->manifests);
+}
+
+Result<Descriptor> LayoutDirectory::find(const std::string& tag) {
+  IMSY_TRY_ASSIGN(const std::vector<Descriptor> all, entries());
+  std::vector<Descriptor> found;
+  for (const Descriptor& entry : all) {
+    if (tag.empty() ? !is_referrer(entry) : tag_of(entry) == tag) found.push_back(entry);
+  }
+  if (found.empty()) {
+    return Error(Errc::kNotFound,
+                 name() + (tag.empty() ? ": holds no image" : ": has no tag " + tag));
+  }
+  if (found.size() > 1) {
+    return Error(Errc::kInvalid,
+                 name() + ": holds several images" +
+                     (tag.empty() ? "; name one as oci:DIR:TAG" : " with the tag " + tag));
+  }
+  return found.front();
+}
+
+Result<Document> LayoutDirectory::read_index() const {
+  auto bytes = read_document(index_path());
+  if (!bytes) return bytes.error().with_context(name());
+  return Document{std::string(media_type::kOciIndex), sha256(*bytes), std::move(*bytes)};
+}
+
+Result<UniqueFd> LayoutDirectory::lock() const {
+  IMSY_TRY_ASSIGN(UniqueFd directory, open_file(directory_, O_RDONLY | O_DIRECTORY));
+  while (::flock(directory.get(), LOCK_EX) != 0) {
+    if (errno != EINTR) return Error::from_errno(errno, "lock " + directory_.string());
+  }
+  return directory;
+}
+
+// Reads, changes and replaces index.json while nobody else does. What we do not know in it stays.
+Status LayoutDirectory::change_entries(
+    const std::function<void(std::vector<Json>& entries)>& change) {
+  IMSY_TRY_ASSIGN(const UniqueFd held, lock());
+  IMSY_TRY_ASSIGN(const Document document, read_index());
+  if (const auto valid = parse_index(document); !valid) {
+    return valid.error().with_context(name() + ": index.json");
+  }
+  IMSY_TRY_ASSIGN(Json json, parse_json(document.bytes, "index.json"));
+  std::vector<Json> entries;
+  if (const Json* known = find_field(json, "manifests")) {
+    entries.assign(known->begin(), known->end());
+  }
+  change(entries);
+  json["manifests"] = std::move(entries);
+  return replace_file(index_path(), as_bytes(json.dump()), 0644);
+}
+
+Status LayoutDirectory::check() {
+  auto marker = read_document(marker_path());
+  if (!marker) return marker.error().with_context(name() + ": is no OCI image layout");
+  IMSY_TRY_ASSIGN(const Json json, parse_json(*marker, marker_path().string()));
+  IMSY_TRY(check_object(json, {"imageLayoutVersion"}, marker_path().string()));
+  IMSY_TRY_ASSIGN(const std::string version,
+                  string_field(json, "imageLayoutVersion", marker_path().string()));
+  if (version != kLayoutVersion) {
+    return Error(Errc::kInvalid, name() + ": its version is not " + std::string(kLayoutVersion));
+  }
+  const auto readable = entries();
+  return readable ? Status() : Status(readable.error());
+}
+
+// Another process may do the same at the same time; what is there already stays. The marker comes
+// last, so that a layout that has it is complete.
+Status LayoutDirectory::create() {
+  std::error_code problem;
+  fs::create_directories(blobs(), problem);
+  if (problem) return Error::from_errno(problem.value(), "create " + blobs().string());
+  IMSY_TRY_ASSIGN(const UniqueFd held, lock());
+  if (!fs::exists(index_path(), problem)) {
+    Index empty;
+    empty.media_type = media_type::kOciIndex;
+    IMSY_TRY(replace_file(index_path(), as_bytes(empty.to_json().dump()), 0644));
+  }
+  if (!fs::exists(marker_path(), problem)) {
+    const Json marker = {{"imageLayoutVersion", kLayoutVersion}};
+    IMSY_TRY(replace_file(marker_path(), as_bytes(marker.dump()), 0644));
+  }
+  return {};
+}
+
+// Whether a layout may be made here: nothing is there, or only what an interrupted attempt left.
+bool may_create(const fs::path& directory) {
+  std::error_code problem;
+  if (!fs::exists(directory, problem)) return !problem;
+  for (const auto& entry : fs::directory_iterator(directory, problem)) {
+    const fs::path known = entry.path().filename();
+    if (known != "blobs" && known != "index.json") return false;
+  }
+  return !problem;
+}
 
 }  // namespace
 
-Result<std::unique_ptr<Layout>> Layout::open(const std::filesystem::path& dir) {
+Result<std::unique_ptr<Layout>> Layout::open(const fs::path& dir) {
   auto layout = std::make_unique<LayoutDirectory>(dir);
   IMSY_TRY(layout->check());
   return std::unique_ptr<Layout>(std::move(layout));
 }
 
-Result<std::unique_ptr<Layout>> Layout::open_or_create(const std::filesystem::path& dir) {
-  std::error_code failed;
-  if (std::filesystem::exists(dir / "oci-layout", failed)) return open(dir);
-  if (std::filesystem::exists(dir, failed) && !std::filesystem::is_empty(dir, failed)) {
-    return Error(Errc::kInvalid, dir.string() + " is not empty and not an OCI image layout");
+Result<std::unique_ptr<Layout>> Layout::open_or_create(const fs::path& dir) {
+  std::error_code problem;
+  if (fs::exists(dir / "oci-layout", problem)) return open(dir);
+  if (!may_create(dir)) {
+    return Error(Errc::kInvalid,
+                 dir.string() + ": is not empty and no OCI image layout; give another directory");
   }
   auto layout = std::make_unique<LayoutDirectory>(dir);
   IMSY_TRY(layout->create());
+  IMSY_TRY(layout->check());
   return std::unique_ptr<Layout>(std::move(layout));
 }
 

@@ -90,20 +90,6 @@ bool is_path_component(std::string_view text) {
   return false;
 }
 
-bool is_repository(std::string_view text) {
-  if (text.empty() || text.back() == '/') return false;
-  while (!text.empty()) {
-    if (!is_path_component(next_part(text, '/'))) return false;
-  }
-  return true;
-}
-
-bool is_tag(std::string_view text) {
-  return text.size() <= kTagLimit && text.find_first_of(".-") != 0 && all(text, [](char c) {
-           return is_letter_or_digit(c) || c == '_' || c == '.' || c == '-';
-         });
-}
-
 // Whether the first component of a name is a host rather than a part of the repository.
 bool names_host(std::string_view first) {
   return first == "localhost" || first.find_first_of(".:") != std::string_view::npos ||
@@ -135,6 +121,20 @@ void split_host(std::string_view text, Reference& reference, std::string& rest) 
 }
 
 }  // namespace
+
+bool is_repository(std::string_view text) {
+  if (text.empty() || text.size() > kRepositoryLimit || text.back() == '/') return false;
+  while (!text.empty()) {
+    if (!is_path_component(next_part(text, '/'))) return false;
+  }
+  return true;
+}
+
+bool is_tag(std::string_view text) {
+  return text.size() <= kTagLimit && text.find_first_of(".-") != 0 && all(text, [](char c) {
+           return is_letter_or_digit(c) || c == '_' || c == '.' || c == '-';
+         });
+}
 
 Result<Reference> Reference::parse(std::string_view text) {
   if (text.size() > kTextLimit) {
@@ -171,13 +171,13 @@ Result<Reference> Reference::parse(std::string_view text) {
   if (std::any_of(name.begin(), name.end(), is_upper)) {
     return invalid(text, "the repository must be in lower case");
   }
+  if (name.size() > kRepositoryLimit) {
+    return invalid(text, "the repository is longer than 255 characters");
+  }
   if (!is_repository(name)) {
     return invalid(text,
                    "a repository has components of lower-case letters and digits, separated by "
                    "'.', '_', '__' or '-', with '/' between them");
-  }
-  if (name.size() > kRepositoryLimit) {
-    return invalid(text, "the repository is longer than 255 characters");
   }
   reference.repository = name;
   return reference;

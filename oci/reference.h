@@ -28,4 +28,8 @@ struct Reference {
   std::string object() const;
 };
 
+// Whether the text is a tag, or a repository's name without host, as in a reference.
+bool is_tag(std::string_view text);
+bool is_repository(std::string_view text);
+
 }  // namespace imsy::oci

@@ -2,16 +2,20 @@
 
 #include <algorithm>
 #include <atomic>
-#include <charconv>
-#include <set>
+#include <utility>
 
 #include "oci/blob_stream.h"
 #include "oci/blob_upload.h"
 #include "oci/call.h"
 #include "oci/content_range.h"
+#include "oci/json.h"
+#include "oci/reference.h"
 
 namespace imsy::oci {
 namespace {
+
+constexpr unsigned kReferrerPagesMax = 32;
+constexpr unsigned kReferrerTriesMax = 5;
 
 std::string accepted_manifests() {
   std::string accepted;
@@ -29,8 +33,49 @@ std::string bare_media_type(const std::string& content_type) {
   return bare;
 }
 
-std::shared_ptr<const Bytes> body_of(ByteSpan data) {
-  return std::make_shared<const Bytes>(data.begin(), data.end());
+std::shared_ptr<const Bytes> body_of(std::string_view data) {
+  const ByteSpan bytes = as_bytes(data);
+  return std::make_shared<const Bytes>(bytes.begin(), bytes.end());
+}
+
+std::string fallback_tag(const Digest& subject) {
+  return "sha256-" + subject.hex();
+}
+
+bool contains(const Index& index, const Digest& digest) {
+  return std::any_of(index.manifests.begin(), index.manifests.end(),
+                     [&](const Descriptor& one) { return one.digest == digest; });
+}
+
+// The target of the Link header that leads to the next page; "" on the last one (RFC 8288).
+std::string next_page(const HttpResponse& response) {
+  for (const std::string& link : response.header_values("link")) {
+    const std::size_t end = link.find('>');
+    if (!link.starts_with('<') || end == std::string::npos) continue;
+    const std::string parameters = link.substr(end + 1);
+    if (parameters.find("rel=\"next\"") != std::string::npos ||
+        parameters.find("rel=next") != std::string::npos) {
+      return link.substr(1, end - 1);
+    }
+  }
+  return {};
+}
+
+// The media type that header and body agree on; it must be one of a manifest or an index.
+Result<std::string> manifest_type(const HttpResponse& response, const std::string& what) {
+  std::string type = bare_media_type(response.header("content-type"));
+  IMSY_TRY_ASSIGN(const Json json, parse_json(as_text(response.body), what));
+  IMSY_TRY(check_object(json, {"mediaType"}, what));
+  IMSY_TRY_ASSIGN(const std::string in_body, string_field(json, "mediaType", what));
+  if (type.empty()) type = in_body;
+  if (!is_manifest(type) && !is_index(type)) {
+    return Error(Errc::kInvalid, what + ": the registry sent no image manifest or index");
+  }
+  if (!in_body.empty() && in_body != type) {
+    return Error(Errc::kInvalid,
+                 what + ": announced as " + type + ", but it says that it is " + "something else");
+  }
+  return type;
 }
 
 class RegistryClient : public Registry {
@@ -41,169 +86,202 @@ class RegistryClient : public Registry {
   std::string name() const override { return name_; }
   bool used_credential() const override { return caller_->used_credential(); }
 
-  Result<Document> get_manifest(const std::string& tag_or_digest) override {
-    const std::string what = name_ + ": manifest " + tag_or_digest;
-    HttpRequest request;
-    request.url = caller_->url("manifests/" + tag_or_digest);
-    request.headers.emplace_back("Accept", accepted_manifests());
-    request.body_limit = kDocumentLimit;
-    auto response = caller_->perform(std::move(request));
-    if (!response) return response.error().with_context(what);
-    if (response->status != 200) return status_error(*response, what);
-    Document document;
-    document.media_type = bare_media_type(response->header("content-type"));
-    document.bytes = as_text(response->body);
-    document.digest = sha256(document.bytes);
-    if (tag_or_digest.starts_with("sha256:") && document.digest.to_string() != tag_or_digest) {
-      return Error(Errc::kCorrupt, what + ": the registry sent " + document.digest.to_string());
-    }
-    if (!is_manifest(document.media_type) && !is_index(document.media_type)) {
-      return Error(Errc::kInvalid, what + ": the registry sent no manifest but \"" +
-                                       document.media_type.substr(0, 80) + "\"");
-    }
-    return document;
-  }
-
+  Result<Document> get_manifest(const std::string& tag_or_digest) override;
   Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override {
     return open_blob_stream(caller_, name_, descriptor);
   }
-
   Result<bool> has_blob(const Digest& digest, std::uint64_t size) override {
-    HttpRequest request;
-    request.method = "HEAD";
-    request.url = caller_->url("blobs/" + digest.to_string());
-    auto response = caller_->perform(std::move(request));
-    const std::string what = name_ + ": blob " + digest.to_string();
-    if (!response) return response.error().with_context(what);
-    if (response->status == 404) return false;
-    if (response->status != 200) return status_error(*response, what);
-    const std::string length = response->header("content-length");
-    return length.empty() || length == std::to_string(size);
+    return find_blob(caller_, name_, digest, size);
   }
-
   Result<std::unique_ptr<BlobWriter>> create_blob() override {
     return open_blob_upload(caller_, name_);
   }
+  Status put_blob(ByteSpan data, const Digest& digest) override;
+  Status put_manifest(const Document& document, const std::string& tag) override;
+  Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
+  Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
+  void read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
+                  std::uint64_t length, RangeDone done) override;
 
-  Status put_blob(ByteSpan data, const Digest& digest) override {
-    IMSY_TRY_ASSIGN(const bool there, has_blob(digest, data.size()));
-    if (there) return {};
-    IMSY_TRY_ASSIGN(const auto blob, create_blob());
-    IMSY_TRY(blob->write(data));
-    return blob->commit(digest);
+ private:
+  Result<std::optional<Index>> ask_referrers(const Digest& subject);
+  Result<Index> read_fallback(const Digest& subject);
+
+  const std::shared_ptr<Caller> caller_;
+  const std::string name_;
+  std::atomic<bool> keeps_referrers_{false};  // it has the referrers API
+};
+
+Result<Document> RegistryClient::get_manifest(const std::string& tag_or_digest) {
+  const auto wanted = Digest::parse(tag_or_digest);
+  if (!wanted && !is_tag(tag_or_digest)) {
+    return Error(Errc::kInvalid, name_ + ": neither a tag nor a digest was asked for");
   }
-
-  Status put_manifest(const Document& document, const std::string& tag) override {
-    const std::string object = tag.empty() ? document.digest.to_string() : tag;
-    const std::string what = name_ + ": manifest " + object;
-    HttpRequest request;
-    request.method = "PUT";
-    request.url = caller_->url("manifests/" + object);
-    request.headers.emplace_back("Content-Type", document.media_type);
-    request.body = body_of(as_bytes(document.bytes));
-    auto response = caller_->perform(std::move(request));
-    if (!response) return response.error().with_context(what);
-    if (response->status != 201) return status_error(*response, what);
-    const std::string stored = response->header("docker-content-digest");
-    if (!stored.empty() && stored != document.digest.to_string()) {
-      return Error(Errc::kCorrupt, what + ": the registry stored other bytes than were sent");
-    }
-    if (!response->header("oci-subject").empty()) keeps_referrers_ = true;
-    return {};
+  const std::string what = name_ + ": manifest " + tag_or_digest;
+  HttpRequest request;
+  request.url = caller_->url("manifests/" + tag_or_digest);
+  request.headers.emplace_back("Accept", accepted_manifests());
+  request.body_limit = kDocumentLimit;
+  auto response = caller_->perform(std::move(request));
+  if (!response) return response.error().with_context(what);
+  if (response->status != 200) return status_error(*response, what);
+  Document document;
+  document.bytes = as_text(response->body);
+  document.digest = sha256(document.bytes);
+  if (wanted && document.digest != *wanted) {
+    return Error(Errc::kCorrupt, what + ": the registry sent other content, with digest " +
+                                     document.digest.to_string());
   }
+  IMSY_TRY_ASSIGN(document.media_type, manifest_type(*response, what));
+  return document;
+}
 
-  // A registry that keeps referrers says so when the referrer's manifest is put.
-  Status add_referrer(const Digest& subject, const Descriptor& referrer) override {
-    if (keeps_referrers_) return {};
-    IMSY_TRY_ASSIGN(Index index, read_fallback_index(subject));
-    for (const auto& known : index.manifests) {
-      if (known.digest == referrer.digest) return {};
-    }
+Status RegistryClient::put_blob(ByteSpan data, const Digest& digest) {
+  IMSY_TRY_ASSIGN(const bool there, has_blob(digest, data.size()));
+  if (there) return {};
+  IMSY_TRY_ASSIGN(const auto blob, create_blob());
+  IMSY_TRY(blob->write(data));
+  return blob->commit(digest);
+}
+
+Status RegistryClient::put_manifest(const Document& document, const std::string& tag) {
+  if (!tag.empty() && !is_tag(tag)) return Error(Errc::kInvalid, name_ + ": no valid tag to put");
+  const std::string object = tag.empty() ? document.digest.to_string() : tag;
+  const std::string what = name_ + ": manifest " + object;
+  HttpRequest request;
+  request.method = "PUT";
+  request.url = caller_->url("manifests/" + object);
+  request.headers.emplace_back("Content-Type", document.media_type);
+  request.body = body_of(document.bytes);
+  auto response = caller_->perform(std::move(request));
+  if (!response) return response.error().with_context(what);
+  if (response->status != 201) return status_error(*response, what);
+  const std::string stored = response->header("docker-content-digest");
+  if (!stored.empty() && stored != document.digest.to_string()) {
+    return Error(Errc::kCorrupt, what + ": the registry stored other content than was sent");
+  }
+  if (!response->header("oci-subject").empty()) keeps_referrers_ = true;
+  return {};
+}
+
+// The index of the referrers tag schema; an empty one when there is none yet.
+Result<Index> RegistryClient::read_fallback(const Digest& subject) {
+  auto document = get_manifest(fallback_tag(subject));
+  if (document) return parse_index(*document);
+  if (document.error().code() != Errc::kNotFound) return document.error();
+  Index empty;
+  empty.media_type = media_type::kOciIndex;
+  return empty;
+}
+
+// Another client may change the index between our reading and our writing it, and the registry has
+// no way to prevent that: so look whether the change has lasted.
+Status RegistryClient::add_referrer(const Digest& subject, const Descriptor& referrer) {
+  if (keeps_referrers_) return {};
+  IMSY_TRY_ASSIGN(const auto by_api, ask_referrers(subject));
+  if (by_api) return {};
+  for (unsigned tries = 0; tries < kReferrerTriesMax; ++tries) {
+    IMSY_TRY_ASSIGN(Index index, read_fallback(subject));
+    if (contains(index, referrer.digest)) return {};
     index.manifests.push_back(referrer);
     Document document;
-    document.media_type = media_type::kOciIndex;
+    document.media_type = index.media_type;
     document.bytes = index.to_json().dump();
     document.digest = sha256(document.bytes);
-    return put_manifest(document, fallback_tag(subject));
+    IMSY_TRY(put_manifest(document, fallback_tag(subject)));
   }
+  IMSY_TRY_ASSIGN(const Index index, read_fallback(subject));
+  if (contains(index, referrer.digest)) return {};
+  return Error(Errc::kUnavailable, name_ + ": the list of referrers " + fallback_tag(subject) +
+                                       " is being changed by others all the time");
+}
 
-  Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override {
-    const std::string what = name_ + ": referrers of " + subject.to_string();
+// Nothing when the registry does not have the referrers API.
+Result<std::optional<Index>> RegistryClient::ask_referrers(const Digest& subject) {
+  const std::string what = name_ + ": referrers of " + subject.to_string();
+  Index all;
+  all.media_type = media_type::kOciIndex;
+  IMSY_TRY_ASSIGN(Url page, parse_url(caller_->url("referrers/" + subject.to_string())));
+  for (unsigned pages = 0; pages < kReferrerPagesMax; ++pages) {
     HttpRequest request;
-    request.url = caller_->url("referrers/" + subject.to_string());
+    request.url = page.text;
     request.headers.emplace_back("Accept", std::string(media_type::kOciIndex));
     request.body_limit = kDocumentLimit;
     auto response = caller_->perform(std::move(request));
     if (!response) return response.error().with_context(what);
-    if (response->status == 200 &&
-        bare_media_type(response->header("content-type")) == media_type::kOciIndex) {
-      Document document;
-      document.media_type = media_type::kOciIndex;
-      document.bytes = as_text(response->body);
-      IMSY_TRY_ASSIGN(Index index, parse_index(document));
-      return std::move(index.manifests);
+    const std::string type = bare_media_type(response->header("content-type"));
+    const bool unknown = response->status == 404 || response->status == 405 ||
+                         response->status == 400 || response->status == 501 ||
+                         (response->status == 200 && type != media_type::kOciIndex);
+    if (unknown && pages == 0) return std::optional<Index>();
+    if (response->status != 200) return status_error(*response, what);
+    Document document;
+    document.media_type = type;
+    document.bytes = as_text(response->body);
+    auto index = parse_index(document);
+    if (!index) return index.error().with_context(what);
+    std::move(index->manifests.begin(), index->manifests.end(), std::back_inserter(all.manifests));
+    const std::string next = next_page(*response);
+    if (next.empty()) return std::optional(std::move(all));
+    auto resolved = resolve_url(page, next);
+    if (!resolved || resolved->origin() != page.origin()) {
+      return Error(Errc::kInvalid, what + ": the next page lies elsewhere");
     }
-    if (response->status != 200 && response->status != 404) return status_error(*response, what);
-    IMSY_TRY_ASSIGN(Index index, read_fallback_index(subject));
-    return std::move(index.manifests);
+    page = std::move(*resolved);
   }
+  return Error(Errc::kInvalid,
+               what + ": more than " + std::to_string(kReferrerPagesMax) + " pages");
+}
 
-  void read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
-                  std::uint64_t length, RangeDone done) override {
-    const std::string what = name_ + ": blob " + blob.to_string();
-    if (length == 0 || offset > blob_size || length > blob_size - offset) {
-      return done(Error(Errc::kInvalid, what + ": a range outside of the blob was asked for"));
-    }
-    const ContentRange wanted{offset, length, blob_size};
-    HttpRequest request;
-    request.url = caller_->url("blobs/" + blob.to_string());
-    request.headers.emplace_back("Range", wanted.to_range_header());
-    request.body_limit = length;
-    request.on_headers = [what, wanted](const HttpResponse& response) {
-      return check_range(response, wanted, what);
-    };
-    CallPolicy policy;
-    policy.remember_target = true;
-    caller_->send(std::move(request), policy,
-                  [what, length, done = std::move(done)](Result<HttpResponse> response) {
-                    if (!response) return done(response.error().with_context(what));
-                    if (response->status / 100 != 2) return done(status_error(*response, what));
-                    if (response->body.size() != length) {
-                      return done(Error(Errc::kUnavailable, what + ": a range came incomplete"));
-                    }
-                    done(std::move(response->body));
-                  });
+Result<std::vector<Descriptor>> RegistryClient::get_referrers(const Digest& subject) {
+  IMSY_TRY_ASSIGN(auto by_api, ask_referrers(subject));
+  if (by_api) return std::move(by_api->manifests);
+  IMSY_TRY_ASSIGN(Index by_tag, read_fallback(subject));
+  return std::move(by_tag.manifests);
+}
+
+void RegistryClient::read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
+                                std::uint64_t length, RangeDone done) {
+  const std::string what = name_ + ": blob " + blob.to_string();
+  if (length == 0 || offset > blob_size || length > blob_size - offset) {
+    caller_->http().call_after(std::chrono::milliseconds(0), [what, done = std::move(done)] {
+      done(Error(Errc::kInvalid, what + ": a range outside of the blob was asked for"));
+    });
+    return;
   }
-
- private:
-  static std::string fallback_tag(const Digest& subject) { return "sha256-" + subject.hex(); }
-
-  // The index of the referrers tag schema; an empty one when there is none yet.
-  Result<Index> read_fallback_index(const Digest& subject) {
-    auto document = get_manifest(fallback_tag(subject));
-    if (document) return parse_index(*document);
-    if (document.error().code() != Errc::kNotFound) return document.error();
-    Index empty;
-    empty.media_type = media_type::kOciIndex;
-    return empty;
-  }
-
-  std::shared_ptr<Caller> caller_;
-  const std::string name_;
-  std::atomic<bool> keeps_referrers_{false};
-};
+  const ContentRange wanted{offset, length, blob_size};
+  HttpRequest request;
+  request.url = caller_->url("blobs/" + blob.to_string());
+  request.headers.emplace_back("Range", wanted.to_range_header());
+  request.body_limit = length;
+  request.on_headers = [what, wanted](const HttpResponse& response) {
+    return check_range(response, wanted, what);
+  };
+  CallPolicy policy;
+  policy.remember_target = true;
+  policy.body_size = length;
+  caller_->send(std::move(request), policy,
+                [what, done = std::move(done)](Result<HttpResponse> response) {
+                  if (!response) return done(response.error().with_context(what));
+                  if (response->status / 100 != 2) return done(status_error(*response, what));
+                  done(std::move(response->body));
+                });
+}
 
 }  // namespace
 
 Result<std::shared_ptr<Registry>> Registry::open(HttpClient& http, RegistryOptions options) {
   auto endpoint = parse_url(options.endpoint);
   if (!endpoint) return endpoint.error().with_context("registry endpoint");
-  if (endpoint->path != "/") {
-    return Error(Errc::kInvalid, "registry endpoint " + endpoint->shown() + " must have no path");
+  if (endpoint->path != "/" || endpoint->text.find('?') != std::string::npos) {
+    return Error(Errc::kInvalid,
+                 "registry endpoint " + endpoint->shown() + " must have neither path nor query");
   }
-  endpoint->text = endpoint->scheme + "://" + endpoint->host + ":" + endpoint->port;
+  if (!is_repository(options.repository)) {
+    return Error(Errc::kInvalid, "no valid name of a repository");
+  }
   const std::string name = options.credential_host + "/" + options.repository;
-  auto caller = std::make_shared<Caller>(http, std::move(*endpoint), options);
+  auto caller = Caller::create(http, std::move(*endpoint), options);
   return std::shared_ptr<Registry>(std::make_shared<RegistryClient>(std::move(caller), name));
 }
 

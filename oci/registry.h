@@ -14,6 +14,7 @@
 //   does not, and may be called from a thread that must not wait.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -29,7 +30,8 @@ struct RegistryOptions {
   std::string repository;       // "library/ubuntu"
   std::string credential_host;  // name to look credentials up by, as in references
   DockerConfig credentials;
-  bool push = false;  // ask for push scope in tokens
+  bool push = false;                                 // ask for push scope in tokens
+  std::chrono::milliseconds first_retry_delay{200};  // about; the following ones double
 };
 
 class Registry : public Repository {

@@ -33,9 +33,9 @@ std::string lowered(std::string text) {
 // Sets the URL, or resolves it against the one that is set already.
 Status set_url(const Handle& url, std::string_view text) {
   if (!url) return Error(Errc::kInternal, "out of memory");
-  const bool clean = text.size() <= kUrlLimit && std::all_of(text.begin(), text.end(), [](char c) {
-                       return c > ' ' && c <= '~';
-                     });
+  const bool clean =
+      !text.empty() && text.size() <= kUrlLimit &&
+      std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
   if (!clean || curl_url_set(url.get(), CURLUPART_URL, std::string(text).c_str(),
                              CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK) {
     return Error(Errc::kInvalid, "no valid URL");

@@ -9,6 +9,7 @@
 
 #include "common/mutex.h"
 #include "tests/support/fake_registry.h"
+#include "tests/unit/oci/support.h"
 
 namespace imsy::oci {
 namespace {
@@ -40,32 +41,6 @@ FakeResponse ok(std::string body) {
   response.body = std::move(body);
   return response;
 }
-
-// A gate that a fault waits at until the test opens it.
-class Gate {
- public:
-  void open() {
-    const MutexLock lock(mu_);
-    open_ = true;
-    changed_.notify_all();
-  }
-  void pass() {
-    const MutexLock lock(mu_);
-    ++arrived_;
-    changed_.notify_all();
-    while (!open_) changed_.wait(mu_);
-  }
-  void wait_for(int count) {
-    const MutexLock lock(mu_);
-    while (arrived_ < count) changed_.wait(mu_);
-  }
-
- private:
-  Mutex mu_;
-  CondVar changed_;
-  bool open_ IMSY_GUARDED_BY(mu_) = false;
-  int arrived_ IMSY_GUARDED_BY(mu_) = 0;
-};
 
 TEST(Http, DeliversAnyStatusWithHeadersAndBody) {
   FakeRegistry server;
@@ -218,7 +193,8 @@ TEST(Http, ReportsBrokenConnectionsAsUnavailable) {
   nothing.raw = "HTTP/1.1 200";
   nothing.end = FakeResponse::End::kReset;
   expect_unavailable(nothing);
-  for (const char* raw : {"HTTP", "HTTP/1.1 200 OK\r\nno colon here\r\n\r\n", "junk\r\n\r\n"}) {
+  for (const char* raw : {"HTTP", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
+                          "HTTP/1.1 200 OK\r\nno colon here\r\n\r\n", "junk\r\n\r\n"}) {
     nothing.raw = raw;
     nothing.end = FakeResponse::End::kClose;
     expect_unavailable(nothing);
@@ -373,8 +349,8 @@ TEST(Http, PausesUntilWoken) {
 }
 
 TEST(Http, CancelEndsRunningAndWaitingRequests) {
-  FakeRegistry server;
   Gate gate;
+  FakeRegistry server;
   server.fault("", "/x", FakeRegistry::kAlways,
                [&](const FakeRequest&, FakeResponse&) { gate.pass(); });
   HttpOptions options;
@@ -401,8 +377,8 @@ TEST(Http, CancelEndsRunningAndWaitingRequests) {
 }
 
 TEST(Http, OpensNoMoreThanItsShareOfConnections) {
-  FakeRegistry server;
   Gate gate;
+  FakeRegistry server;
   server.fault("", "/x", FakeRegistry::kAlways,
                [&](const FakeRequest&, FakeResponse&) { gate.pass(); });
   HttpOptions options;
@@ -424,8 +400,8 @@ TEST(Http, OpensNoMoreThanItsShareOfConnections) {
 }
 
 TEST(Http, DestructionAnswersEverything) {
-  FakeRegistry server;
   Gate gate;
+  FakeRegistry server;
   server.fault("", "/x", FakeRegistry::kAlways,
                [&](const FakeRequest&, FakeResponse&) { gate.pass(); });
   std::atomic<int> cancelled{0};

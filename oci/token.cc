@@ -1,0 +1,268 @@
+#include "oci/token.h"
+
+#include <algorithm>
+#include <ctime>
+#include <utility>
+
+#include "oci/address.h"
+#include "oci/base64.h"
+#include "oci/call.h"
+#include "oci/json.h"
+
+namespace imsy::oci {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr std::uint64_t kTokenAnswerLimit = 256u << 10;
+constexpr std::size_t kTokenLimit = 32u << 10;
+constexpr std::size_t kScopesMax = 8;
+constexpr std::size_t kScopeLimit = 1024;
+constexpr std::uint64_t kLifetimeDefault = 60;  // seconds, as the specification says
+constexpr std::uint64_t kLifetimeMax = 24 * 3600;
+constexpr milliseconds kMarginMax{30'000};
+
+std::string basic(const Credential& credential) {
+  return "Basic " + base64_encode(as_bytes(credential.username + ":" + credential.password));
+}
+
+std::string parameter(const Challenge& challenge, const std::string& name) {
+  const auto found = challenge.parameters.find(name);
+  return found == challenge.parameters.end() ? std::string() : found->second;
+}
+
+std::string form_field(const std::string& name, std::string_view value) {
+  return with_query("", name, value).substr(1);
+}
+
+bool is_bare_address(const Url& url) {
+  return url.host.starts_with('[') || network_of(url.host) != Network::kUnusable;
+}
+
+}  // namespace
+
+Authorizer::Authorizer(HttpClient& http, AuthorizerOptions options)
+    : http_(http), options_(std::move(options)), backoff_(options_.first_retry_delay) {
+  add_scope("repository:" + options_.repository + (options_.push ? ":pull,push" : ":pull"));
+}
+
+bool Authorizer::valid() const {
+  return !value_.empty() && options_.now() < renew_at_;
+}
+
+void Authorizer::header(Ready ready) {
+  if (scheme_ == Scheme::kNone) return ready(std::string());
+  if (valid() && !refreshing_) return ready(value_);
+  refresh(std::move(ready));
+}
+
+void Authorizer::challenged(const HttpResponse& response, const std::string& used, Ready ready) {
+  // Somebody else was refused as well and has got something better meanwhile.
+  if (valid() && !refreshing_ && used != value_) return ready(value_);
+  std::vector<Challenge> challenges;
+  for (const std::string& value : response.header_values("www-authenticate")) {
+    for (Challenge& challenge : parse_challenges(value)) challenges.push_back(std::move(challenge));
+  }
+  for (const char* scheme : {"bearer", "basic"}) {
+    for (const Challenge& challenge : challenges) {
+      if (challenge.scheme != scheme || !accept_challenge(challenge)) continue;
+      rejected_ = used;
+      return refresh(std::move(ready));
+    }
+  }
+  ready(Error(Errc::kDenied, options_.endpoint.origin() +
+                                 ": the registry asks for a login that is neither basic nor "
+                                 "bearer"));
+}
+
+// False when the challenge cannot be understood.
+bool Authorizer::accept_challenge(const Challenge& challenge) {
+  if (challenge.scheme == "basic") {
+    scheme_ = Scheme::kBasic;
+    renew_at_ = Clock::time_point::max();
+    return true;
+  }
+  std::string realm = parameter(challenge, "realm");
+  if (realm.empty()) return false;
+  scheme_ = Scheme::kBearer;
+  realm_text_ = std::move(realm);
+  service_ = parameter(challenge, "service");
+  add_scope(parameter(challenge, "scope"));
+  return true;
+}
+
+// A challenge may ask for more than was asked for so far; what was needed once is kept, so that two
+// kinds of request do not take turns in making each other's token useless.
+void Authorizer::add_scope(std::string_view scope) {
+  if (scope.size() > kScopeLimit) return;
+  while (!scope.empty()) {
+    const std::string_view one = scope.substr(0, scope.find(' '));
+    scope.remove_prefix(std::min(scope.size(), one.size() + 1));
+    const std::size_t colon = one.rfind(':');
+    if (colon == std::string_view::npos) continue;
+    const std::string resource(one.substr(0, colon));
+    if (!scopes_.contains(resource) && scopes_.size() >= kScopesMax) continue;
+    std::string_view actions = one.substr(colon + 1);
+    while (!actions.empty()) {
+      const std::string_view action = actions.substr(0, actions.find(','));
+      actions.remove_prefix(std::min(actions.size(), action.size() + 1));
+      scopes_[resource].emplace(action);
+    }
+  }
+}
+
+std::vector<std::string> Authorizer::scopes() const {
+  std::vector<std::string> list;
+  for (const auto& [resource, actions] : scopes_) {
+    std::string& text = list.emplace_back(resource);
+    char separator = ':';
+    for (const std::string& action : actions) {
+      text += std::exchange(separator, ',') + action;
+    }
+  }
+  return list;
+}
+
+void Authorizer::refresh(Ready ready) {
+  waiting_.push_back(std::move(ready));
+  if (std::exchange(refreshing_, true)) return;
+  // A credential helper may take its time.
+  http_.run_aside([self = shared_from_this()] {
+    auto found = self->options_.credentials.find(self->options_.credential_host);
+    self->http_.call_after(milliseconds(0),
+                           [self, found = std::move(found)] { self->credential_found(found); });
+  });
+}
+
+void Authorizer::credential_found(const Result<std::optional<Credential>>& found) {
+  if (!found) return settle(found.error());
+  if (scheme_ == Scheme::kBasic) return settle(use_basic(*found));
+  auto realm = parse_url(realm_text_);
+  if (!realm) {
+    return settle(Error(Errc::kDenied,
+                        options_.endpoint.origin() + ": the registry names no usable token realm"));
+  }
+  realm_ = std::move(*realm);
+  if (const Status usable = check_realm(); !usable) return settle(usable);
+  auto request = token_request(*found);
+  if (!request) return settle(request.error());
+  if (*found && !(*found)->empty()) used_credential_ = true;
+  request_token(*request, 0);
+}
+
+Status Authorizer::use_basic(const std::optional<Credential>& credential) {
+  if (!credential || credential->username.empty()) {
+    return Error(Errc::kDenied, options_.endpoint.origin() + ": a login is needed, but there is " +
+                                    "no credential for " + options_.credential_host +
+                                    "; log in first");
+  }
+  std::string value = basic(*credential);
+  if (value == rejected_) {
+    return Error(Errc::kDenied, options_.endpoint.origin() + ": the registry refuses the " +
+                                    "credential for " + options_.credential_host);
+  }
+  value_ = std::move(value);
+  used_credential_ = true;
+  return {};
+}
+
+// A registry that could name any realm could have a node's credential sent anywhere.
+Status Authorizer::check_realm() const {
+  const Url& registry = options_.endpoint;
+  if (registry.scheme == "http") return {};
+  if (realm_.scheme != "https") {
+    return Error(Errc::kDenied, registry.origin() + ": the token realm " + realm_.shown() +
+                                    " is plain http; nothing is sent there");
+  }
+  if (is_bare_address(realm_) && realm_.host != registry.host) {
+    return Error(Errc::kDenied, registry.origin() + ": the token realm " + realm_.shown() +
+                                    " is a bare address; nothing is sent there");
+  }
+  return {};
+}
+
+Result<HttpRequest> Authorizer::token_request(const std::optional<Credential>& credential) const {
+  HttpRequest request;
+  request.body_limit = kTokenAnswerLimit;
+  if (realm_.origin() != options_.endpoint.origin()) request.allow_address = options_.allow_address;
+  if (credential && !credential->identity_token.empty()) {
+    std::string scope;
+    for (const std::string& one : scopes()) scope += (scope.empty() ? "" : " ") + one;
+    const std::string form = form_field("grant_type", "refresh_token") + "&" +
+                             form_field("client_id", "imsy") + "&" +
+                             form_field("service", service_) + "&" + form_field("scope", scope) +
+                             "&" + form_field("refresh_token", credential->identity_token);
+    request.method = "POST";
+    request.url = realm_.text;
+    request.headers.emplace_back("Content-Type", "application/x-www-form-urlencoded");
+    request.body = std::make_shared<const Bytes>(as_bytes(form).begin(), as_bytes(form).end());
+    return request;
+  }
+  request.url = realm_.text;
+  if (!service_.empty()) request.url = with_query(std::move(request.url), "service", service_);
+  for (const std::string& scope : scopes()) {
+    request.url = with_query(std::move(request.url), "scope", scope);
+  }
+  if (credential && !credential->empty()) {
+    request.headers.emplace_back("Authorization", basic(*credential));
+  }
+  return request;
+}
+
+void Authorizer::request_token(const HttpRequest& request, unsigned retries) {
+  const auto asked = options_.now();
+  http_.start(request, [self = shared_from_this(), request, retries,
+                        asked](Result<HttpResponse> answer) {
+    const bool again = answer ? is_busy(answer->status) : is_transient(answer.error().code());
+    if (again && retries < kRetriesMax) {
+      const auto wanted =
+          answer ? retry_after(answer->header("retry-after"), std::time(nullptr)) : milliseconds(0);
+      self->http_.call_after(
+          std::max(wanted, self->backoff_.delay(retries + 1)),
+          [self, request, retries] { self->request_token(request, retries + 1); });
+      return;
+    }
+    self->settle(answer ? self->take_token(*answer, asked) : answer.error());
+  });
+}
+
+Status Authorizer::take_token(const HttpResponse& response, Clock::time_point asked) {
+  const std::string what = "token from " + realm_.shown();
+  if (response.status != 200) return status_error(response, what);
+  IMSY_TRY_ASSIGN(const Json json, parse_json(as_text(response.body), what));
+  IMSY_TRY(check_object(json, {}, what));
+  IMSY_TRY_ASSIGN(std::string token, string_field(json, "token", what));
+  if (token.empty()) {
+    IMSY_TRY_ASSIGN(token, string_field(json, "access_token", what));
+  }
+  const bool printable =
+      std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c <= '~'; });
+  if (token.empty() || token.size() > kTokenLimit || !printable) {
+    return Error(Errc::kDenied, what + ": the answer holds no usable token");
+  }
+  std::uint64_t lifetime = kLifetimeDefault;
+  if (const Json* field = find_field(json, "expires_in");
+      field != nullptr && field->is_number_unsigned()) {
+    lifetime = std::clamp<std::uint64_t>(field->get<std::uint64_t>(), 1, kLifetimeMax);
+  }
+  value_ = "Bearer " + token;
+  // A little early; a token that lives shortly is used for most of its life all the same.
+  const milliseconds life = seconds(lifetime);
+  renew_at_ = asked + life - std::min(kMarginMax, life / 4);
+  return {};
+}
+
+void Authorizer::settle(const Status& outcome) {
+  refreshing_ = false;
+  if (!outcome) value_.clear();
+  for (const Ready& ready : std::exchange(waiting_, {})) {
+    if (outcome) {
+      ready(value_);
+    } else {
+      ready(outcome.error());
+    }
+  }
+}
+
+}  // namespace imsy::oci

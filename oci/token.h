@@ -1,0 +1,94 @@
+// Authorizer: how one repository of a registry is shown that we may use it.
+// Internal to oci; call.cc asks for a header before each request and after each refusal.
+//
+// Promises
+//   * One look-up or token request is in flight at a time, whoever waits for it.
+//   * A credential goes to the registry it is for (basic) or to the realm that this registry names
+//     (bearer). The realm must be https unless the registry itself is plain http, must not be a
+//     bare address unless it is the registry's own, and is connected to only where the registry may
+//     lead us.
+//   * Credentials are read anew for every token, so that a changed one is used.
+// Source: RFC 7235, RFC 7617, distribution token specification (docs/spec/auth/token.md, oauth.md).
+// Threads: header() and challenged() on the HTTP client's thread only; they never wait, and call
+//   `ready` there, perhaps at once.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "oci/auth.h"
+#include "oci/http.h"
+#include "oci/retry.h"
+#include "oci/url.h"
+
+namespace imsy::oci {
+
+struct AuthorizerOptions {
+  Url endpoint;
+  std::string repository;
+  std::string credential_host;
+  DockerConfig credentials;
+  bool push = false;
+  std::chrono::milliseconds first_retry_delay{200};
+  std::function<bool(std::string_view address)> allow_address;
+  std::function<std::chrono::steady_clock::time_point()> now = &std::chrono::steady_clock::now;
+};
+
+class Authorizer : public std::enable_shared_from_this<Authorizer> {
+ public:
+  // The value of an Authorization header, "" when none is needed.
+  using Ready = std::function<void(Result<std::string>)>;
+
+  Authorizer(HttpClient& http, AuthorizerOptions options);
+
+  // What to send with the next request, as far as it is known what the registry wants.
+  void header(Ready ready);
+  // The registry answered 401 to a request that carried `used`. kDenied: nothing else can be tried.
+  void challenged(const HttpResponse& response, const std::string& used, Ready ready);
+
+  // Whether a credential has been sent to anybody.
+  bool used_credential() const { return used_credential_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  enum class Scheme { kNone, kBasic, kBearer };
+
+  bool accept_challenge(const Challenge& challenge);
+  void add_scope(std::string_view scope);
+  std::vector<std::string> scopes() const;
+  bool valid() const;
+
+  void refresh(Ready ready);
+  void credential_found(const Result<std::optional<Credential>>& found);
+  Status use_basic(const std::optional<Credential>& credential);
+  Status check_realm() const;
+  Result<HttpRequest> token_request(const std::optional<Credential>& credential) const;
+  void request_token(const HttpRequest& request, unsigned retries);
+  Status take_token(const HttpResponse& response, Clock::time_point asked);
+  void settle(const Status& outcome);
+
+  HttpClient& http_;
+  const AuthorizerOptions options_;
+  std::atomic<bool> used_credential_{false};
+
+  // Only on the HTTP client's thread.
+  Backoff backoff_;
+  Scheme scheme_ = Scheme::kNone;
+  std::string realm_text_;
+  Url realm_;
+  std::string service_;
+  std::map<std::string, std::set<std::string>> scopes_;  // resource -> actions
+  std::string value_;                                    // of the header
+  std::string rejected_;                                 // what the registry refused last
+  Clock::time_point renew_at_ = Clock::time_point::max();
+  bool refreshing_ = false;
+  std::vector<Ready> waiting_;
+};
+
+}  // namespace imsy::oci

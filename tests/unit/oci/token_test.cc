@@ -1,0 +1,227 @@
+#include "oci/token.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "tests/unit/oci/support.h"
+
+namespace imsy::oci {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using test::FakeRegistry;
+using test::FakeRequest;
+using test::FakeResponse;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// An authorizer for a fake registry, with a clock that the test turns.
+class Token : public ::testing::Test {
+ protected:
+  void make(const std::string& config, bool push = false) {
+    AuthorizerOptions options;
+    options.endpoint = *parse_url(server_.endpoint());
+    options.repository = "library/web";
+    options.credential_host = server_.host();
+    options.credentials = DockerConfig(dir_.write("config.json", config));
+    options.push = push;
+    options.first_retry_delay = milliseconds(1);
+    options.now = [this] { return now_; };
+    authorizer_ = std::make_shared<Authorizer>(http_, std::move(options));
+  }
+  std::string with_user() const {
+    return "{\"auths\":{\"" + server_.host() + "\":{\"username\":\"joe\",\"password\":\"pw\"}}}";
+  }
+
+  Result<std::string> header() {
+    return ask([this](Authorizer::Ready ready) { authorizer_->header(std::move(ready)); });
+  }
+  Result<std::string> challenged(const std::string& challenge, const std::string& used) {
+    HttpResponse response;
+    response.status = 401;
+    response.headers.emplace_back("www-authenticate", challenge);
+    return ask([this, response, used](Authorizer::Ready ready) {
+      authorizer_->challenged(response, used, std::move(ready));
+    });
+  }
+  std::string bearer(const std::string& scope) const {
+    return "Bearer realm=\"" + server_.endpoint() + "/token\",service=\"fake\",scope=\"" + scope +
+           "\"";
+  }
+  std::vector<std::string> scopes_asked_for() const {
+    std::vector<std::string> scopes;
+    for (const FakeRequest& request : server_.log()) scopes.push_back(request.parameter("scope"));
+    return scopes;
+  }
+
+  TempDir dir_;
+  FakeRegistry server_;
+  HttpClient http_;
+  std::chrono::steady_clock::time_point now_{};
+  std::shared_ptr<Authorizer> authorizer_;
+
+ private:
+  Result<std::string> ask(const std::function<void(Authorizer::Ready)>& question) {
+    std::promise<Result<std::string>> answer;
+    http_.call_after(milliseconds(0), [&] {
+      question([&](Result<std::string> value) { answer.set_value(std::move(value)); });
+    });
+    return answer.get_future().get();
+  }
+};
+
+TEST_F(Token, NothingIsSentBeforeTheRegistryAsks) {
+  make(with_user());
+  EXPECT_EQ(*header(), "");
+  EXPECT_FALSE(authorizer_->used_credential());
+}
+
+TEST_F(Token, IsAskedAnewShortlyBeforeItExpires) {
+  server_.set_token_lifetime(100);
+  make("{}");
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer token-1");
+  now_ += seconds(74);
+  EXPECT_EQ(*header(), "Bearer token-1");
+  now_ += seconds(2);
+  EXPECT_EQ(*header(), "Bearer token-2");
+  server_.set_token_lifetime(100'000'000);
+  now_ += seconds(100);
+  EXPECT_EQ(*header(), "Bearer token-3");
+  now_ += std::chrono::hours(23);
+  EXPECT_EQ(*header(), "Bearer token-3");
+  now_ += std::chrono::hours(1);  // no token is trusted for longer than a day
+  EXPECT_EQ(*header(), "Bearer token-4");
+  EXPECT_FALSE(authorizer_->used_credential());
+}
+
+TEST_F(Token, OneThatWasReplacedMeanwhileIsNotAskedForAgain) {
+  make("{}");
+  const std::string challenge = bearer("repository:library/web:pull");
+  EXPECT_EQ(*challenged(challenge, ""), "Bearer token-1");
+  EXPECT_EQ(*challenged(challenge, "Bearer token-1"), "Bearer token-2");
+  EXPECT_EQ(*challenged(challenge, "Bearer token-1"), "Bearer token-2");
+  EXPECT_EQ(server_.count("GET", "/token"), 2u);
+}
+
+TEST_F(Token, GathersScopes) {
+  make("{}", /*push=*/true);
+  ASSERT_TRUE(challenged(bearer("repository:library/web:pull"), ""));
+  ASSERT_TRUE(challenged(bearer("repository:library/web:delete"), "Bearer token-1"));
+  EXPECT_THAT(scopes_asked_for(), ElementsAre("repository:library/web:pull,push",
+                                              "repository:library/web:delete,pull,push"));
+}
+
+TEST_F(Token, SendsTheCredentialToTheRealm) {
+  server_.require_bearer("joe", "pw");
+  make(with_user());
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer token-1");
+  EXPECT_EQ(server_.log().at(0).parameter("service"), "fake");
+  EXPECT_TRUE(authorizer_->used_credential());
+}
+
+TEST_F(Token, WrongCredentialIsDenied) {
+  server_.require_bearer("joe", "other");
+  make(with_user());
+  auto value = challenged(bearer("repository:library/web:pull"), "");
+  ASSERT_FALSE(value);
+  EXPECT_EQ(value.error().code(), Errc::kDenied);
+  EXPECT_THAT(value.error().message(), Not(HasSubstr("pw")));
+  // A later request tries again: the credential may have been put right.
+  server_.require_bearer("joe", "pw");
+  EXPECT_EQ(*header(), "Bearer token-1");
+}
+
+TEST_F(Token, IdentityTokensGoTheOtherWay) {
+  server_.require_bearer("joe", "refresh");
+  make("{\"auths\":{\"" + server_.host() + "\":{\"identitytoken\":\"refresh\"}}}");
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer token-1");
+  EXPECT_EQ(server_.log().at(0).method, "POST");
+  EXPECT_EQ(server_.log().at(0).header("content-type"), "application/x-www-form-urlencoded");
+  EXPECT_TRUE(authorizer_->used_credential());
+}
+
+TEST_F(Token, BasicIsSentUntilItIsRefused) {
+  make(with_user());
+  const std::string expected = "Basic am9lOnB3";
+  EXPECT_EQ(*challenged("Basic realm=\"x\"", ""), expected);
+  EXPECT_EQ(*header(), expected);
+  auto again = challenged("Basic realm=\"x\"", expected);
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code(), Errc::kDenied);
+  // Another one in the file is seen.
+  dir_.write("config.json", "{\"auths\":{\"" + server_.host() +
+                                "\":{\"username\":\"joe\",\"password\":\"new\"}}}");
+  EXPECT_EQ(*challenged("Basic realm=\"x\"", expected), "Basic am9lOm5ldw==");
+}
+
+TEST_F(Token, PrefersBearerAndRefusesTheUnknown) {
+  make(with_user());
+  EXPECT_EQ(*challenged("Basic realm=\"x\", " + bearer("repository:library/web:pull"), ""),
+            "Bearer token-1");
+  make(with_user());
+  for (const char* challenge : {"", "Negotiate", "Bearer", "Bearer service=\"x\""}) {
+    auto value = challenged(challenge, "");
+    ASSERT_FALSE(value) << challenge;
+    EXPECT_EQ(value.error().code(), Errc::kDenied);
+  }
+}
+
+TEST_F(Token, WithoutACredentialBasicIsDenied) {
+  make("{}");
+  auto value = challenged("Basic realm=\"x\"", "");
+  ASSERT_FALSE(value);
+  EXPECT_EQ(value.error().code(), Errc::kDenied);
+  EXPECT_THAT(value.error().message(), HasSubstr(server_.host()));
+}
+
+TEST_F(Token, UnusableAnswersAreErrors) {
+  make("{}");
+  const std::string bodies[] = {
+      "",
+      "<html>",
+      "[]",
+      "{}",
+      "{\"token\":\"\"}",
+      "{\"token\":5}",
+      "{\"token\":\"a b\"}",
+      "{\"token\":\"a\\r\\nX: y\"}",
+      "{\"token\":\"" + std::string(40'000, 'a') + "\"}",
+      "{\"token\":\"" + std::string(300'000, 'a') + "\"}",
+  };
+  for (const std::string& body : bodies) {
+    server_.fault("GET", "/token", 1,
+                  [&](const FakeRequest&, FakeResponse& response) { response.body = body; });
+    EXPECT_FALSE(challenged(bearer("repository:library/web:pull"), "")) << body.substr(0, 40);
+  }
+  server_.fault("GET", "/token", 1, [&](const FakeRequest&, FakeResponse& response) {
+    response.body = "{\"access_token\":\"abc\",\"expires_in\":\"soon\"}";
+  });
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer abc");
+}
+
+TEST_F(Token, AsksABusyServerAgain) {
+  make("{}");
+  server_.fault("GET", "/token", 2, [](const FakeRequest&, FakeResponse& response) {
+    response.status = 503;
+    response.set("Retry-After", "0");
+  });
+  server_.fault("GET", "/token", 1, [](const FakeRequest&, FakeResponse& response) {
+    response.end = FakeResponse::End::kReset;
+    response.send_at_most = 0;
+  });
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer token-4");
+  server_.fault("GET", "/token", FakeRegistry::kAlways,
+                [](const FakeRequest&, FakeResponse& response) { response.status = 503; });
+  server_.clear_log();
+  auto value = challenged(bearer("repository:library/web:pull"), "Bearer token-4");
+  ASSERT_FALSE(value);
+  EXPECT_EQ(value.error().code(), Errc::kUnavailable);
+  EXPECT_EQ(server_.count("GET", "/token"), 6u);
+}
+
+}  // namespace
+}  // namespace imsy::oci
