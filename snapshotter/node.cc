@@ -1,0 +1,89 @@
+#include "snapshotter/node.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "common/log.h"
+
+namespace imsy::snapshotter {
+namespace {
+
+// The kernel aborts the whole mount when one request takes too long, where it is told to: a read
+// must fail before that.
+cas::FetcherOptions fetcher_options() {
+  cas::FetcherOptions options;
+  const std::chrono::milliseconds limit = fuse::kernel_request_timeout();
+  if (limit.count() != 0) options.deadline = std::min(options.deadline, limit / 2);
+  return options;
+}
+
+Result<std::unique_ptr<fuse::Session>> mount(fuse::ImageFs& fs,
+                                             const std::filesystem::path& directory) {
+  // Not looked at before: a mount that a crash left there answers nothing but errors.
+  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
+    return Error::from_errno(errno, "make directory " + directory.string());
+  }
+  return fuse::Session::mount(fs, directory);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& config,
+                                          Database& database) {
+  std::unique_ptr<Node> node(new Node());
+  auto session = mount(node->fs_, layout.mount_point());
+  if (!session) {
+    log::error("imsy images are unpacked like others, lazy ones cannot be used: {}",
+               session.error().message());
+    node->none_ = std::make_unique<NoImages>(session.error());
+    node->images_ = node->none_.get();
+    return node;
+  }
+  node->session_ = std::move(*session);
+  IMSY_TRY_ASSIGN(node->store_, cas::Store::open(layout.store()));
+  node->containerd_ = connect_containerd(config.containerd_address);
+  node->http_ = std::make_unique<oci::HttpClient>();
+  node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_);
+  node->fetcher_ = cas::Fetcher::create(*node->store_, fetcher_options());
+  node->lazy_ = std::make_unique<NodeImages>(
+      NodeImages::Parts{database, *node->store_, *node->fetcher_, node->fs_, *node->session_,
+                        *node->finder_, config.background_fill});
+  node->lazy_->start();
+  node->images_ = node->lazy_.get();
+  return node;
+}
+
+void Node::stop() {
+  if (lazy_ != nullptr) lazy_->stop();
+}
+
+Node::~Node() {
+  // First those who ask, then those who answer. stop() has cut the images off from the registries,
+  // so nothing starts a request when the HTTP client goes and ends those under way.
+  stop();
+  session_.reset();
+  http_.reset();
+  if (lazy_ != nullptr) {
+    for (const auto& image : lazy_->stats()) fs_.remove(static_cast<fuse::Slot>(image.slot));
+  }
+  lazy_.reset();
+  fetcher_.reset();
+  store_.reset();
+}
+
+Stats Node::stats() const {
+  Stats stats;
+  if (lazy_ == nullptr) return stats;
+  const oci::HttpCounters wire = http_->counters();
+  const cas::FetchStats fetched = fetcher_->stats();
+  stats.bytes_fetched = wire.bytes_received;
+  stats.requests = wire.requests;
+  stats.bytes_copied = fetched.bytes_copied;
+  stats.chunks_fetched = fetched.chunks_fetched;
+  stats.images = lazy_->stats();
+  return stats;
+}
+
+}  // namespace imsy::snapshotter

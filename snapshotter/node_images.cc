@@ -1,0 +1,421 @@
+#include "snapshotter/node_images.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cas/source/registry_source.h"
+#include "common/log.h"
+
+namespace imsy::snapshotter {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Work under an image's lock that does not use the network ends soon; only a broken disk is slower.
+constexpr std::chrono::seconds kLocalWait{30};
+// Above the longest wait of Prepare, which may hold the lock.
+constexpr std::chrono::seconds kReleaseWait{120};
+constexpr std::chrono::seconds kLocateWait{20};
+constexpr std::chrono::seconds kRepairWait{120};
+// With several places to ask, none may use up all the time.
+constexpr std::chrono::milliseconds kAskAtLeast{1'000};
+
+// The time that the next of `left` places gets.
+Deadline share_of(Deadline deadline, std::size_t left) {
+  const auto now = Clock::now();
+  const auto share = (deadline - now) / static_cast<std::int64_t>(std::max<std::size_t>(left, 1));
+  return std::min(deadline, now + std::max<Clock::duration>(share, kAskAtLeast));
+}
+
+std::vector<Digest> diff_ids_of(const Digest& anchor_layer, const cdc::Anchor& anchor) {
+  std::vector<Digest> diff_ids = {anchor_layer};
+  for (const auto& layer : anchor.data_layers) diff_ids.push_back(layer.diff_id);
+  return diff_ids;
+}
+
+std::string place_of(const Source& source) {
+  return source.endpoint + "/" + source.repository;
+}
+
+}  // namespace
+
+// Holds the lock of the image while its snapshot is recorded.
+class NodeImages::NodeAdmission final : public Admission {
+ public:
+  NodeAdmission(NodeImages& images, KeyedLocks::Held lock, ImageRecord record,
+                std::optional<Fetched> fetched)
+      : images_(images),
+        lock_(std::move(lock)),
+        record_(std::move(record)),
+        fetched_(std::move(fetched)) {}
+
+  ~NodeAdmission() override {
+    if (fetched_ && !recorded_) images_.forget(record_.manifest);
+  }
+
+  const ImageRecord& image() const override { return record_; }
+
+  void recorded(std::int64_t slot) override {
+    recorded_ = true;
+    if (!fetched_) return;
+    record_.slot = slot;
+    const Status remembered = images_.parts_.database.remember_source(slot, fetched_->source);
+    if (!remembered) log::warn("image {}: {}", slot, remembered.error().message());
+    const auto anchor = cdc::Anchor::parse(record_.anchor_text);
+    const Status attached =
+        anchor ? images_.attach(record_, *anchor, fetched_->manifest.manifest) : anchor.error();
+    // The snapshot is committed all the same; the next who needs the tree tries again.
+    if (!attached) log::error("image {} is not live yet: {}", slot, attached.error().message());
+  }
+
+ private:
+  NodeImages& images_;
+  const KeyedLocks::Held lock_;
+  ImageRecord record_;
+  std::optional<Fetched> fetched_;  // for a new image
+  bool recorded_ = false;
+};
+
+NodeImages::~NodeImages() {
+  stop();
+}
+
+void NodeImages::start() {
+  images_->submit([this] { reconcile(); });
+}
+
+void NodeImages::stop() {
+  if (stop_.stop_requested()) return;
+  stop_.request_stop();
+  locks_.stop();
+  std::vector<std::shared_ptr<Live>> all;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [slot, live] : live_) all.push_back(live);
+  }
+  for (const auto& live : all) live->source->close();
+  images_.reset();
+  locate_.reset();
+}
+
+// --- a new image ---------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Admission>> NodeImages::admit(const Claim& claim,
+                                                     const std::string& name_space,
+                                                     Deadline deadline) {
+  // Whoever wants the same image meanwhile waits here and then finds it.
+  IMSY_TRY_ASSIGN(auto lock, locks_.lock(claim.anchor.manifest, deadline));
+  IMSY_TRY_ASSIGN(const auto known, parts_.database.find_image(claim.anchor_layer));
+  if (known) {
+    return std::unique_ptr<Admission>(
+        new NodeAdmission(*this, std::move(lock), *known, std::nullopt));
+  }
+  const ImageQuery query{.name_space = name_space,
+                         .config = claim.config,
+                         .image_ref = claim.image_ref,
+                         .diff_ids = diff_ids_of(claim.anchor_layer, claim.anchor),
+                         .remembered = {}};
+  IMSY_TRY_ASSIGN(Fetched fetched, fetch(claim.anchor, query, deadline));
+  IMSY_TRY(parts_.store.add_image(fetched.manifest.manifest, fetched.manifest.bytes,
+                                  claim.anchor_text, fetched.trust_domain));
+  fetched.manifest.bytes.clear();
+  ImageRecord record;
+  record.anchor_layer = claim.anchor_layer;
+  record.anchor_text = claim.anchor_text;
+  record.data_layers = static_cast<std::uint32_t>(claim.anchor.data_layers.size());
+  record.manifest = claim.anchor.manifest;
+  record.trust_domain = fetched.trust_domain;
+  record.name_space = name_space;
+  record.config = claim.config;
+  return std::unique_ptr<Admission>(
+      new NodeAdmission(*this, std::move(lock), std::move(record), std::move(fetched)));
+}
+
+Result<NodeImages::Fetched> NodeImages::fetch(const cdc::Anchor& anchor, const ImageQuery& query,
+                                              Deadline deadline) {
+  IMSY_TRY_ASSIGN(const auto sources, parts_.finder.find(query, deadline));
+  std::string reasons;
+  for (std::size_t i = 0; i < sources.size() && Clock::now() < deadline; ++i) {
+    if (stop_.stop_requested()) return Error(Errc::kCancelled, "imsy-snapshotter is stopping");
+    IMSY_TRY_ASSIGN(const auto registry, parts_.finder.open(sources[i]));
+    auto manifest = fetch_manifest(*registry, anchor, share_of(deadline, sources.size() - i),
+                                   stop_.get_token());
+    if (!manifest) {
+      if (manifest.error().code() == Errc::kCancelled) return manifest.error();
+      reasons +=
+          (reasons.empty() ? "" : "; ") + place_of(sources[i]) + ": " + manifest.error().message();
+      continue;
+    }
+    IMSY_TRY_ASSIGN(
+        std::string trust_domain,
+        parts_.finder.trust_domain(*registry, sources[i], parts_.database.node_secret()));
+    return Fetched{std::move(*manifest), sources[i], std::move(trust_domain)};
+  }
+  if (reasons.empty()) reasons = "the time was over before a registry could be asked";
+  return Error(Errc::kUnavailable, "its CDC manifest cannot be fetched: " + reasons);
+}
+
+// The store's record of a manifest that no image in the database has goes.
+void NodeImages::forget(const Digest& manifest) {
+  const auto used = parts_.database.has_manifest(manifest);
+  if (used && *used) return;
+  const Status removed = used ? parts_.store.remove_image(manifest) : Status(used.error());
+  if (!removed) {
+    log::error("{} stays in the store until the next start: {}", manifest.to_string(),
+               removed.error().message());
+  }
+}
+
+// --- live images ---------------------------------------------------------------------------------
+
+std::shared_ptr<NodeImages::Live> NodeImages::find_live(std::int64_t slot) const {
+  MutexLock lock(mu_);
+  const auto found = live_.find(slot);
+  return found == live_.end() ? nullptr : found->second;
+}
+
+Status NodeImages::make_live(std::int64_t slot) {
+  if (find_live(slot) != nullptr) return {};
+  IMSY_TRY_ASSIGN(const ImageRecord expected, parts_.database.image(slot));
+  const auto lock = locks_.lock(expected.manifest, Clock::now() + kLocalWait);
+  if (!lock) return Error(Errc::kUnavailable, lock.error().message());
+  if (find_live(slot) != nullptr) return {};
+  // Under the lock once more: release() comes after the record is gone.
+  IMSY_TRY_ASSIGN(const ImageRecord record, parts_.database.image(slot));
+  auto manifest = parts_.store.load_image(record.manifest);
+  if (!manifest) {
+    const Errc code = manifest.error().code();
+    if (code == Errc::kNotFound || code == Errc::kCorrupt || code == Errc::kInvalid) {
+      repair_later(record);
+    }
+    return Error(Errc::kUnavailable, "image " + record.manifest.to_string() +
+                                         " cannot be shown now: " + manifest.error().message());
+  }
+  IMSY_TRY_ASSIGN(const cdc::Anchor anchor, cdc::Anchor::parse(record.anchor_text));
+  return attach(record, anchor, std::move(*manifest));
+}
+
+Status NodeImages::attach(const ImageRecord& record, const cdc::Anchor& anchor,
+                          std::shared_ptr<const cdc::Manifest> manifest) {
+  auto live = std::make_shared<Live>();
+  live->record = record;
+  live->source = std::make_shared<LocatedSource>(
+      remembered_source(record.slot), [this, slot = record.slot](LocatedSource::Located located) {
+        locate_->submit([this, slot, located = std::move(located)] { locate(slot, located); });
+      });
+  live->image =
+      parts_.fetcher.attach(std::move(manifest), anchor, live->source, record.trust_domain);
+  const auto resident = parts_.store.is_resident(record.manifest);
+  live->resident = resident && *resident;
+  // In the tree before it counts as live: others return to containerd upon that.
+  IMSY_TRY(parts_.fs.add(static_cast<fuse::Slot>(record.slot), live->image));
+  MutexLock lock(mu_);
+  if (stop_.stop_requested()) {
+    live->source->close();
+    return Error(Errc::kUnavailable, "imsy-snapshotter is stopping");
+  }
+  live_[record.slot] = std::move(live);
+  return {};
+}
+
+void NodeImages::detach(std::int64_t slot) {
+  std::shared_ptr<Live> live;
+  {
+    MutexLock lock(mu_);
+    const auto found = live_.find(slot);
+    if (found == live_.end()) return;
+    live = std::move(found->second);
+    live_.erase(found);
+  }
+  parts_.fs.remove(static_cast<fuse::Slot>(slot));
+  parts_.session.forget_slot(static_cast<fuse::Slot>(slot));
+  live->source->close();
+}
+
+Result<Owner> NodeImages::root_owner(std::int64_t slot) {
+  IMSY_TRY(make_live(slot));
+  const auto live = find_live(slot);
+  if (live == nullptr) return Error(Errc::kUnavailable, "the image was removed");
+  const cdc::Inode& root = live->image->manifest()->tree().inode(0);
+  return Owner{root.uid, root.gid};
+}
+
+void NodeImages::complete(std::int64_t slot) {
+  if (stop_.stop_requested()) return;
+  images_->submit([this, slot] {
+    const Status live = make_live(slot);
+    if (!live) {
+      log::error("image {} is not live: {}", slot, live.error().message());
+      return;
+    }
+    if (const auto found = find_live(slot)) fill(found);
+  });
+}
+
+void NodeImages::fill(const std::shared_ptr<Live>& live) {
+  if (!parts_.background_fill || live->filling.exchange(true)) return;
+  live->image->fill([weak = std::weak_ptr(live)](const Status& done) {
+    const auto filled = weak.lock();
+    if (filled == nullptr) return;
+    if (done) {
+      filled->resident = true;
+      log::info("image {} is resident", filled->record.manifest.to_string());
+    } else if (done.error().code() != Errc::kCancelled) {
+      log::error("image {} does not become resident: {}", filled->record.manifest.to_string(),
+                 done.error().message());
+    }
+  });
+}
+
+void NodeImages::release(const ImageRecord& image) {
+  if (stop_.stop_requested()) return;  // the next start finds what is left
+  images_->submit([this, image] {
+    const auto lock = locks_.lock(image.manifest, Clock::now() + kReleaseWait);
+    if (!lock) {
+      log::error("image {} is not released before the next start: {}", image.manifest.to_string(),
+                 lock.error().message());
+      return;
+    }
+    detach(image.slot);
+    forget(image.manifest);
+  });
+}
+
+std::vector<NodeImages::ImageStats> NodeImages::stats() const {
+  std::vector<ImageStats> stats;
+  MutexLock lock(mu_);
+  for (const auto& [slot, live] : live_) {
+    stats.push_back({live->record.manifest, slot, live->resident,
+                     live->image->manifest()->tree().object_count()});
+  }
+  return stats;
+}
+
+// --- where the content comes from ----------------------------------------------------------------
+
+Result<ImageQuery> NodeImages::query_for(const ImageRecord& record) {
+  IMSY_TRY_ASSIGN(const cdc::Anchor anchor, cdc::Anchor::parse(record.anchor_text));
+  ImageQuery query{.name_space = record.name_space,
+                   .config = record.config,
+                   .image_ref = "",
+                   .diff_ids = diff_ids_of(record.anchor_layer, anchor),
+                   .remembered = {}};
+  IMSY_TRY_ASSIGN(query.remembered, parts_.database.sources(record.slot));
+  return query;
+}
+
+// The places that worked before, without asking anybody; null when there are none.
+std::shared_ptr<cas::BlobSource> NodeImages::remembered_source(std::int64_t slot) {
+  const auto sources = parts_.database.sources(slot);
+  std::vector<std::shared_ptr<oci::Registry>> registries;
+  if (sources) {
+    for (const Source& source : *sources) {
+      if (auto registry = parts_.finder.open(source)) registries.push_back(std::move(*registry));
+    }
+  }
+  if (registries.empty()) return nullptr;
+  return cas::make_registry_source(std::move(registries));
+}
+
+void NodeImages::locate(std::int64_t slot, const LocatedSource::Located& located) {
+  auto source = locate_now(slot);
+  if (!source && source.error().code() != Errc::kCancelled) {
+    log::warn("image {}: {}", slot, source.error().message());
+  }
+  located(std::move(source));
+}
+
+// All places that may have the image, those first that answer for a byte of it.
+Result<std::shared_ptr<cas::BlobSource>> NodeImages::locate_now(std::int64_t slot) {
+  const Deadline deadline = Clock::now() + kLocateWait;
+  IMSY_TRY_ASSIGN(const ImageRecord record, parts_.database.image(slot));
+  IMSY_TRY_ASSIGN(const cdc::Anchor anchor, cdc::Anchor::parse(record.anchor_text));
+  IMSY_TRY_ASSIGN(const ImageQuery query, query_for(record));
+  IMSY_TRY_ASSIGN(const auto sources, parts_.finder.find(query, deadline));
+  const cdc::Anchor::DataLayer& layer = anchor.data_layers[anchor.manifest_layer];
+  std::vector<std::shared_ptr<oci::Registry>> registries;
+  std::string reasons;
+  for (std::size_t i = 0; i < sources.size() && Clock::now() < deadline; ++i) {
+    if (stop_.stop_requested()) return Error(Errc::kCancelled, "imsy-snapshotter is stopping");
+    IMSY_TRY_ASSIGN(auto registry, parts_.finder.open(sources[i]));
+    const auto byte = read_range(*registry, layer.blob, layer.size, anchor.manifest_offset, 1,
+                                 share_of(deadline, sources.size() - i), stop_.get_token());
+    if (!byte) {
+      reasons +=
+          (reasons.empty() ? "" : "; ") + place_of(sources[i]) + ": " + byte.error().message();
+      continue;
+    }
+    if (registries.empty()) IMSY_TRY(parts_.database.remember_source(slot, sources[i]));
+    registries.push_back(std::move(registry));
+  }
+  if (registries.empty()) {
+    return Error(Errc::kUnavailable, "no registry has its content: " + reasons);
+  }
+  return cas::make_registry_source(std::move(registries));
+}
+
+// --- after a crash -------------------------------------------------------------------------------
+
+void NodeImages::reconcile() {
+  const auto images = parts_.database.images();
+  if (!images) {
+    log::error("images are made live when they are needed: {}", images.error().message());
+    return;
+  }
+  for (const ImageRecord& image : *images) {
+    if (stop_.stop_requested()) return;
+    const Status live = make_live(image.slot);
+    const auto complete = parts_.database.is_complete(image.slot);
+    if (!live && live.error().code() != Errc::kCancelled) {
+      log::error("image {}: {}", image.slot, live.error().message());
+    } else if (const auto found = find_live(image.slot); found && complete && *complete) {
+      fill(found);
+    }
+  }
+  const auto stored = parts_.store.stats();
+  if (!stored) {
+    log::error("the store is not compared with the database: {}", stored.error().message());
+    return;
+  }
+  for (const auto& image : stored->images) {
+    const auto lock = locks_.lock(image.manifest, Clock::now() + kReleaseWait);
+    if (lock) forget(image.manifest);
+  }
+}
+
+void NodeImages::repair_later(const ImageRecord& record) {
+  {
+    MutexLock lock(mu_);
+    if (stop_.stop_requested() || !repairing_.insert(record.slot).second) return;
+  }
+  locate_->submit([this, record] {
+    const Status repaired = repair(record);
+    if (repaired) {
+      log::info("image {}: its CDC manifest was fetched again", record.slot);
+    } else {
+      log::error("image {} stays damaged: {}", record.slot, repaired.error().message());
+    }
+    MutexLock lock(mu_);
+    repairing_.erase(record.slot);
+  });
+}
+
+Status NodeImages::repair(const ImageRecord& record) {
+  IMSY_TRY_ASSIGN(const cdc::Anchor anchor, cdc::Anchor::parse(record.anchor_text));
+  IMSY_TRY_ASSIGN(const ImageQuery query, query_for(record));
+  IMSY_TRY_ASSIGN(const Fetched fetched, fetch(anchor, query, Clock::now() + kRepairWait));
+  {
+    IMSY_TRY_ASSIGN(const auto lock, locks_.lock(record.manifest, Clock::now() + kLocalWait));
+    IMSY_TRY_ASSIGN(const bool wanted, parts_.database.has_manifest(record.manifest));
+    if (!wanted) return {};
+    IMSY_TRY(parts_.store.remove_image(record.manifest));
+    IMSY_TRY(parts_.store.add_image(fetched.manifest.manifest, fetched.manifest.bytes,
+                                    record.anchor_text, record.trust_domain));
+  }
+  IMSY_TRY(make_live(record.slot));
+  IMSY_TRY_ASSIGN(const bool complete, parts_.database.is_complete(record.slot));
+  if (const auto found = find_live(record.slot); found && complete) fill(found);
+  return {};
+}
+
+}  // namespace imsy::snapshotter

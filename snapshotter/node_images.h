@@ -1,0 +1,123 @@
+// NodeImages: the imsy images of this node: their CDC manifests in the store, their trees live,
+// their content on its way.
+//
+// Promises
+//   * An image is live (in the lazy tree) at most once, and only while the database has it.
+//   * After a crash, store and database agree again: what the database does not have leaves the
+//     store.
+//   * An image whose manifest is damaged in the store is fetched again, in the background.
+// Threads: all methods from any thread; create, start, stop and destroy from one. Two pools:
+//   images   attaching, detaching, store records; waits for the disk
+//   locate   asks containerd and registries; waits for them, with deadlines
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <set>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "cas/fetcher.h"
+#include "cas/store.h"
+#include "common/mutex.h"
+#include "common/thread_pool.h"
+#include "fuse/image_fs.h"
+#include "fuse/session.h"
+#include "snapshotter/database.h"
+#include "snapshotter/images.h"
+#include "snapshotter/keyed_locks.h"
+#include "snapshotter/located_source.h"
+#include "snapshotter/manifest_fetch.h"
+#include "snapshotter/registry_finder.h"
+
+namespace imsy::snapshotter {
+
+class NodeImages final : public Images {
+ public:
+  // What it is made of; everything outlives it.
+  struct Parts {
+    Database& database;
+    cas::Store& store;
+    cas::Fetcher& fetcher;
+    fuse::ImageFs& fs;
+    fuse::Session& session;
+    RegistryFinder& finder;
+    bool background_fill = true;
+  };
+  explicit NodeImages(const Parts& parts) : parts_(parts) {}
+  // stop().
+  ~NodeImages() override;
+
+  // Brings the store in line with the database and makes all images live, in the background.
+  void start();
+  // Ends all waiting; calls from then on fail. Images stay live for who still reads them, without
+  // registries.
+  void stop();
+
+  Result<std::unique_ptr<Admission>> admit(const Claim& claim, const std::string& name_space,
+                                           Deadline deadline) override;
+  Status make_live(std::int64_t slot) override;
+  Result<Owner> root_owner(std::int64_t slot) override;
+  void complete(std::int64_t slot) override;
+  void release(const ImageRecord& image) override;
+
+  struct ImageStats {
+    Digest manifest;
+    std::int64_t slot = 0;
+    bool resident = false;
+    std::uint64_t objects = 0;
+  };
+  // Of the live images, by slot.
+  std::vector<ImageStats> stats() const;
+
+ private:
+  class NodeAdmission;
+  struct Live {
+    ImageRecord record;
+    std::shared_ptr<cas::Image> image;
+    std::shared_ptr<LocatedSource> source;
+    std::atomic<bool> resident = false;
+    std::atomic<bool> filling = false;
+  };
+  struct Fetched {
+    FetchedManifest manifest;
+    Source source;
+    std::string trust_domain;
+  };
+
+  std::shared_ptr<Live> find_live(std::int64_t slot) const;
+  Result<ImageQuery> query_for(const ImageRecord& record);
+  Result<Fetched> fetch(const cdc::Anchor& anchor, const ImageQuery& query, Deadline deadline);
+  // With the image's lock held:
+  Status attach(const ImageRecord& record, const cdc::Anchor& anchor,
+                std::shared_ptr<const cdc::Manifest> manifest);
+  void detach(std::int64_t slot);
+  void forget(const Digest& manifest);
+
+  void locate(std::int64_t slot, const LocatedSource::Located& located);
+  Result<std::shared_ptr<cas::BlobSource>> locate_now(std::int64_t slot);
+  std::shared_ptr<cas::BlobSource> remembered_source(std::int64_t slot);
+  void fill(const std::shared_ptr<Live>& live);
+  void reconcile();
+  void repair_later(const ImageRecord& record);
+  Status repair(const ImageRecord& record);
+
+  // constant after construction
+  const Parts parts_;
+  std::stop_source stop_;
+
+  // synchronises itself
+  KeyedLocks locks_;  // by CDC manifest
+
+  mutable Mutex mu_;
+  std::map<std::int64_t, std::shared_ptr<Live>> live_ IMSY_GUARDED_BY(mu_);
+  std::set<std::int64_t> repairing_ IMSY_GUARDED_BY(mu_);
+
+  // Last, so that their threads end first.
+  std::unique_ptr<ThreadPool> images_ = std::make_unique<ThreadPool>("images", 2);
+  std::unique_ptr<ThreadPool> locate_ = std::make_unique<ThreadPool>("locate", 4);
+};
+
+}  // namespace imsy::snapshotter

@@ -1,0 +1,534 @@
+// imsy-snapshotter as a process, with imsy images from a registry, as containerd would drive it.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <fstream>
+#include <future>
+#include <latch>
+#include <thread>
+
+#include "cdc/anchor.h"
+#include "oci/tar/tar.h"
+#include "tests/integration/snapshotter_harness.h"
+#include "tests/support/fake_registry.h"
+#include "tests/support/image_maker.h"
+#include "tests/unit/snapshotter/fake_containerd.h"
+
+namespace imsy::test {
+namespace {
+
+using ::testing::HasSubstr;
+using Code = grpc::StatusCode;
+using Mounts = std::vector<containerd::types::Mount>;
+
+constexpr const char* kRef = "containerd.io/snapshot.ref";
+
+// A converted image that a registry has and containerd is pulling.
+struct Image {
+  MadeImage made;
+  Digest config;
+  std::vector<std::string> chain;  // chainIDs, bottom first
+  std::vector<std::string> roles;
+
+  Client::Labels labels(std::size_t link) const {
+    return {{kRef, chain[link]},
+            {"containerd.io/snapshot/imsy.anchor", made.anchor_text},
+            {"containerd.io/snapshot/imsy.role", roles[link]},
+            {"containerd.io/snapshot/imsy.config", config.to_string()}};
+  }
+};
+
+class LazyTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "mounts filesystems: needs root";
+    if (access("/dev/fuse", F_OK) != 0) GTEST_SKIP() << "needs /dev/fuse";
+  }
+  std::string config(const std::string& more = "") const {
+    return "containerd_address = \"" + (folder_ / "c").string() + "\"\n" + more +
+           "[[registry]]\nhost = \"127.0.0.1\"\nendpoints = [\"" + registry_->endpoint() + "\"]\n";
+  }
+  void start(const std::string& more = "") {
+    process_ = std::make_unique<SnapshotterProcess>(folder_.path(), config(more));
+    process_->start();
+  }
+  void restart(int signal = SIGKILL) {
+    process_->end(signal);
+    process_->start();
+  }
+
+  // Publishes an image with a few files; different seeds are different images.
+  Image publish(std::uint64_t seed, std::uint32_t layers = 1) {
+    ImageMaker maker;
+    ImageMaker::Attributes root;
+    root.uid = 7;
+    root.gid = 8;
+    maker.root(root)
+        .file("etc/name", "image " + std::to_string(seed))
+        .file("data/big", random_bytes(400'000, seed))
+        .file("data/small", random_bytes(1'000, seed + 1))
+        .symlink("link", "etc/name")
+        .layers(layers);
+    return publish(maker.make());
+  }
+  Image publish(MadeImage made) {
+    Image image;
+    image.made = std::move(made);
+    const auto archive = oci::tar::marker_archive(cdc::kAnchorRecordKey, image.made.anchor_text);
+    Digest chain = sha256(*archive);
+    oci::Json diff_ids = {chain.to_string()};
+    image.chain = {chain.to_string()};
+    image.roles = {"anchor"};
+    const auto& data_layers = image.made.anchor.data_layers;
+    for (std::size_t i = 0; i < data_layers.size(); ++i) {
+      chain = cdc::chain_id(chain, data_layers[i].diff_id);
+      image.chain.push_back(chain.to_string());
+      image.roles.push_back(data_layers.size() == 1 ? "data" : "data/" + std::to_string(i));
+      diff_ids.push_back(data_layers[i].diff_id.to_string());
+      registry_->add_blob(std::string(as_text(image.made.blobs[i])));
+    }
+    const oci::Json config = {{"os", "linux"},
+                              {"architecture", "amd64"},
+                              {"rootfs", {{"type", "layers"}, {"diff_ids", diff_ids}}}};
+    image.config = containerd_->add_blob("default", config.dump(),
+                                         {{"containerd.io/distribution.source.127.0.0.1", "web"}});
+    return image;
+  }
+
+  // What containerd's metadata layer does for one layer: Prepare, and List when it is told that the
+  // layer is there. The name of the committed snapshot, or "" when it has to be unpacked.
+  std::string prepare_layer(Client& client, const Client::Labels& labels,
+                            const std::string& parent) {
+    const std::string key = "default/1/extract-" + std::to_string(++keys_) + " " + labels.at(kRef);
+    const grpc::Status status = client.prepare(key, parent, labels);
+    if (status.ok()) {
+      client.remove(key);
+      return "";
+    }
+    EXPECT_EQ(status.error_code(), Code::ALREADY_EXISTS) << status.error_message();
+    const auto infos = client.list({"labels.\"" + std::string(kRef) + "\"==" + labels.at(kRef) +
+                                    ",parent==\"" + parent + "\""});
+    for (const api::Info& info : infos) {
+      if (info.kind() == api::Kind::COMMITTED && info.labels().at(kRef) == labels.at(kRef) &&
+          info.parent() == parent) {
+        EXPECT_EQ(client.stat(key).error_code(), Code::NOT_FOUND) << "nothing active is left";
+        return info.name();
+      }
+    }
+    ADD_FAILURE() << "containerd would not find " << labels.at(kRef);
+    return "";
+  }
+  // All layers; the names of their snapshots, bottom first.
+  std::vector<std::string> pull(Client& client, const Image& image) {
+    std::vector<std::string> names;
+    for (std::size_t link = 0; link < image.chain.size(); ++link) {
+      names.push_back(prepare_layer(client, image.labels(link), names.empty() ? "" : names.back()));
+      EXPECT_NE(names.back(), "") << process_->log();
+    }
+    return names;
+  }
+  void expect_content(const Mounts& mounts, const Image& image) {
+    const Mounted mounted(mounts, folder_ / "mounted");
+    for (const auto& [path, content] : image.made.files) {
+      EXPECT_TRUE(mounted.read(path) == as_text(content)) << path << process_->log();
+    }
+  }
+  void wait_resident(std::size_t images) {
+    process_->wait_for_stats([images](const oci::Json& stats) {
+      if (!stats.contains("images") || stats["images"].size() != images) return false;
+      return std::ranges::all_of(
+          stats["images"], [](const oci::Json& image) { return image["resident"].get<bool>(); });
+    });
+  }
+
+  TemporaryDirectory folder_;
+  std::unique_ptr<FakeRegistry> registry_ = std::make_unique<FakeRegistry>();
+  std::unique_ptr<FakeContainerd> containerd_ = std::make_unique<FakeContainerd>(folder_ / "c");
+  std::unique_ptr<SnapshotterProcess> process_;
+  std::atomic<int> keys_ = 0;
+};
+
+TEST_F(LazyTest, PullsRunsAndReadsOnDemand) {
+  start("background_fill = false\n");
+  const Image image = publish(1);
+  Client client(*process_);
+  const auto names = pull(client, image);
+  EXPECT_LE(registry_->count("", "/blobs/"), 2U) << "the CDC manifest, nothing else";
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", names.back(), {}, &mounts).ok());
+  ASSERT_EQ(mounts.size(), 1U);
+  EXPECT_EQ(mounts.front().type(), "overlay");
+  expect_content(mounts, image);
+  {
+    const Mounted mounted(mounts, folder_ / "mounted");
+    EXPECT_EQ(mounted.read("link"), "image 1");
+    std::ofstream(mounted.path() / "etc/name") << "changed";
+    EXPECT_EQ(mounted.read("etc/name"), "changed");
+  }
+  Mounts view;
+  ASSERT_TRUE(client.view("default/10/view", names.back(), &view).ok());
+  expect_content(view, image);
+  api::UsageResponse usage;
+  ASSERT_TRUE(client.usage(names.back(), &usage).ok());
+  EXPECT_EQ(usage.size(), 0);
+  process_->wait_for_stats([](const oci::Json& stats) {
+    return stats.contains("images") && stats["images"].size() == 1 &&
+           stats["bytes_fetched"].get<std::uint64_t>() > 400'000;
+  });
+  EXPECT_EQ(process_->stats()["images"][0]["manifest"], image.made.anchor.manifest.to_string());
+  EXPECT_EQ(process_->stats()["images"][0]["objects"], 3);
+}
+
+TEST_F(LazyTest, SeveralDataLayersAreOneTree) {
+  start("background_fill = false\n");
+  const Image image = publish(2, 3);
+  Client client(*process_);
+  const auto names = pull(client, image);
+  ASSERT_EQ(names.size(), 4U);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", names.back(), {}, &mounts).ok());
+  expect_content(mounts, image);
+  EXPECT_EQ(client.prepare("default/9/part", names[2]).error_code(), Code::FAILED_PRECONDITION);
+}
+
+TEST_F(LazyTest, BecomesResidentAndNeedsTheRegistryNoMore) {
+  start();
+  const Image image = publish(3);
+  Client client(*process_);
+  const auto names = pull(client, image);
+  wait_resident(1);
+  registry_.reset();
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", names.back(), {}, &mounts).ok());
+  expect_content(mounts, image);
+}
+
+TEST_F(LazyTest, SurvivesKillsWithoutRegistryAndContainerd) {
+  start();
+  const Image image = publish(4);
+  std::string top;
+  {
+    Client client(*process_);
+    top = pull(client, image).back();
+    ASSERT_TRUE(client.prepare("default/9/container", top).ok());
+    wait_resident(1);
+  }
+  registry_.reset();
+  containerd_.reset();
+  for (const int signal : {SIGKILL, SIGTERM, SIGKILL}) {
+    restart(signal);
+    Client client(*process_);
+    EXPECT_EQ(client.list().size(), 3U);
+    Mounts mounts;
+    ASSERT_TRUE(client.mounts("default/9/container", &mounts).ok()) << process_->log();
+    expect_content(mounts, image);
+    ASSERT_TRUE(client.prepare("default/9/new", top, {}, &mounts).ok());
+    expect_content(mounts, image);
+    ASSERT_TRUE(client.remove("default/9/new").ok());
+  }
+}
+
+TEST_F(LazyTest, AKillInTheMiddleIsFetchedOnWith) {
+  start("background_fill = false\n");
+  const Image image = publish(5);
+  std::string top;
+  {
+    Client client(*process_);
+    top = pull(client, image).back();
+  }
+  containerd_.reset();  // the place that worked is remembered
+  restart();
+  Client client(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", top, {}, &mounts).ok()) << process_->log();
+  expect_content(mounts, image);
+}
+
+TEST_F(LazyTest, ASecondPullAsksNobody) {
+  start("background_fill = false\n");
+  const Image image = publish(6);
+  Client client(*process_);
+  const auto names = pull(client, image);
+  const std::size_t requests = registry_->count("", "");
+  const std::size_t calls = containerd_->calls();
+  EXPECT_EQ(pull(client, image), names);
+  EXPECT_EQ(registry_->count("", ""), requests);
+  EXPECT_EQ(containerd_->calls(), calls);
+}
+
+TEST_F(LazyTest, AnImageMovesToAnotherRegistry) {
+  start("background_fill = false\n");
+  const Image image = publish(7);
+  Client client(*process_);
+  const auto names = pull(client, image);
+  // The old place loses the blob; a pull from a new one has told containerd since.
+  const auto moved = std::make_unique<FakeRegistry>();
+  moved->add_blob(std::string(as_text(image.made.blobs[0])));
+  registry_->remove_blob(image.made.anchor.data_layers[0].blob);
+  containerd_->add_blob("default", "x");
+  const std::string text =
+      oci::Json{
+          {"os", "linux"},
+          {"architecture", "amd64"},
+          {"rootfs",
+           {{"type", "layers"},
+            {"diff_ids", {image.chain[0], image.made.anchor.data_layers[0].diff_id.to_string()}}}}}
+          .dump();
+  ASSERT_EQ(sha256(text), image.config);
+  containerd_->add_blob("default", text,
+                        {{"containerd.io/distribution.source.127.0.0.1", "web"},
+                         {"containerd.io/distribution.source.localhost", "moved"}});
+  process_->end(SIGTERM);
+  std::ofstream(folder_ / "config.toml", std::ios::app)
+      << "[[registry]]\nhost = \"localhost\"\nendpoints = [\"" << moved->endpoint() << "\"]\n";
+  process_->start();
+  Client again(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(again.prepare("default/9/container", names.back(), {}, &mounts).ok());
+  expect_content(mounts, image);
+  EXPECT_GT(moved->count("GET", "/v2/moved/blobs/"), 0U);
+}
+
+TEST_F(LazyTest, WithoutRegistryOrContainerdTheImageIsUnpacked) {
+  start();
+  Client client(*process_);
+  const Image image = publish(8);
+  registry_->remove_blob(image.made.anchor.data_layers[0].blob);
+  EXPECT_EQ(prepare_layer(client, image.labels(0), ""), "");
+  EXPECT_THAT(process_->log(), HasSubstr("its CDC manifest cannot be fetched"));
+  containerd_.reset();
+  EXPECT_EQ(prepare_layer(client, image.labels(0), ""), "");
+  EXPECT_THAT(process_->log(), HasSubstr("no registry is known for it: containerd"));
+}
+
+TEST_F(LazyTest, AWrongManifestIsNotBelieved) {
+  start();
+  Client client(*process_);
+  const Image image = publish(9);
+  const auto& layer = image.made.anchor.data_layers[0];
+  std::string bytes(as_text(image.made.blobs[0]));
+  for (const std::size_t at :
+       {image.made.anchor.manifest_offset + 10,
+        image.made.anchor.manifest_offset + image.made.anchor.manifest_size - 1}) {
+    std::string wrong = bytes;
+    wrong[at] = static_cast<char>(wrong[at] ^ 1);
+    registry_->set_blob(layer.blob, wrong);
+    EXPECT_EQ(prepare_layer(client, image.labels(0), ""), "");
+  }
+  registry_->set_blob(layer.blob, bytes);
+  pull(client, image);
+}
+
+TEST_F(LazyTest, HostileLabelsChangeNothing) {
+  start();
+  Client client(*process_);
+  const Image image = publish(10);
+  const Image other = publish(11);
+  const FakeRegistry elsewhere;
+  // Another image's content under this chainID.
+  Client::Labels labels = other.labels(0);
+  labels[kRef] = image.chain[0];
+  EXPECT_EQ(prepare_layer(client, labels, ""), "");
+  // A configuration of another image, to have its registry asked.
+  labels = image.labels(0);
+  labels["containerd.io/snapshot/imsy.config"] = other.config.to_string();
+  EXPECT_EQ(prepare_layer(client, labels, ""), "");
+  // A host of the author's choice, and wishes that nobody grants.
+  labels = image.labels(0);
+  labels["containerd.io/snapshot/cri.image-ref"] = elsewhere.host() + "/evil:1";
+  labels["containerd.io/snapshot/imsy.skip-verify"] = "true";
+  labels["containerd.io/snapshot/imsy.repo"] = elsewhere.host() + "/evil";
+  const std::string anchor = prepare_layer(client, labels, "");
+  EXPECT_NE(anchor, "") << "the image is good, only its hints are not";
+  EXPECT_EQ(elsewhere.count("", ""), 0U);
+  EXPECT_THAT(process_->log(), HasSubstr("cri.image-ref is ignored"));
+  // A data layer on a foreign anchor.
+  EXPECT_EQ(prepare_layer(client, other.labels(1), anchor), "");
+}
+
+TEST_F(LazyTest, RemovingTheLastSnapshotTakesTheImageAway) {
+  start();
+  const Image image = publish(12);
+  Client client(*process_);
+  const auto names = pull(client, image);
+  ASSERT_TRUE(client.prepare("default/9/container", names.back()).ok());
+  wait_resident(1);
+  EXPECT_EQ(client.remove(names[1]).error_code(), Code::FAILED_PRECONDITION);
+  EXPECT_EQ(client.remove(names[0]).error_code(), Code::FAILED_PRECONDITION);
+  ASSERT_TRUE(client.remove("default/9/container").ok());
+  ASSERT_TRUE(client.remove(names[1]).ok());
+  ASSERT_TRUE(client.remove(names[0]).ok());
+  ASSERT_TRUE(client.cleanup().ok());
+  process_->wait_for_stats(
+      [](const oci::Json& stats) { return stats.contains("images") && stats["images"].empty(); });
+  EXPECT_TRUE(std::filesystem::is_empty(process_->root / "mnt"));
+  EXPECT_TRUE(std::filesystem::is_empty(process_->root / "snapshots"));
+  // And it can come back.
+  EXPECT_NE(pull(client, image), names);
+}
+
+TEST_F(LazyTest, AKillBeforeTheReleaseLeavesNothing) {
+  start();
+  const Image image = publish(13);
+  {
+    Client client(*process_);
+    const auto names = pull(client, image);
+    wait_resident(1);
+    ASSERT_TRUE(client.remove(names[1]).ok());
+    ASSERT_TRUE(client.remove(names[0]).ok());
+  }
+  restart();
+  process_->wait_for_stats(
+      [](const oci::Json& stats) { return stats.contains("images") && stats["images"].empty(); });
+  Client client(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", pull(client, image).back(), {}, &mounts).ok());
+  expect_content(mounts, image);
+}
+
+TEST_F(LazyTest, ParallelPullsOfOneImageAreOneImage) {
+  start("background_fill = false\n");
+  const Image image = publish(14);
+  std::vector<std::vector<std::string>> names(8);
+  {
+    std::vector<std::jthread> threads;
+    for (auto& own : names) {
+      threads.emplace_back([&] {
+        Client client(*process_);
+        own = pull(client, image);
+      });
+    }
+  }
+  for (const auto& own : names) EXPECT_EQ(own, names.front());
+  EXPECT_LE(registry_->count("GET", "/blobs/"), 2U) << "fetched once";
+}
+
+TEST_F(LazyTest, PullsAndRemovesInParallelStayConsistent) {
+  start();
+  const Image image = publish(15);
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        Client client(*process_);
+        for (int i = 0; i < 10; ++i) {
+          const grpc::Status anchor = client.prepare("k" + std::to_string(t), "", image.labels(0));
+          EXPECT_EQ(anchor.error_code(), Code::ALREADY_EXISTS) << anchor.error_message();
+          for (const api::Info& info : client.list()) client.remove(info.name());
+        }
+      });
+    }
+  }
+  Client client(*process_);
+  for (const api::Info& info : client.list()) client.remove(info.name());
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", pull(client, image).back(), {}, &mounts).ok());
+  expect_content(mounts, image);
+}
+
+TEST_F(LazyTest, ASlowRegistryHoldsUpNobodyElse) {
+  start("prepare_timeout = 2\n");
+  std::vector<Image> images;
+  for (std::uint64_t i = 0; i < 20; ++i) images.push_back(publish(100 + i));
+  registry_->fault("GET", "/blobs/", FakeRegistry::kAlways,
+                   [](const FakeRequest&, FakeResponse& response) {
+                     response.send_at_most = 0;
+                     response.end = FakeResponse::End::kStall;
+                   });
+  std::vector<std::future<std::string>> slow;
+  for (const Image& image : images) {
+    slow.push_back(std::async(std::launch::async, [&] {
+      Client client(*process_);
+      return prepare_layer(client, image.labels(0), "");
+    }));
+  }
+  // More of them wait than there are threads; the rest of the service answers at once.
+  Client client(*process_);
+  for (int i = 0; i < 20; ++i) {
+    const std::string key = "plain" + std::to_string(i);
+    ASSERT_TRUE(client.prepare(key).ok());
+    ASSERT_TRUE(client.mounts(key).ok());
+    ASSERT_TRUE(client.usage(key).ok());
+    ASSERT_TRUE(client.commit(key + "-done", key).ok());
+    ASSERT_TRUE(client.remove(key + "-done").ok());
+  }
+  for (auto& pull : slow) EXPECT_EQ(pull.get(), "") << "unpacked instead";
+}
+
+TEST_F(LazyTest, StopsWhileAPullWaits) {
+  start("prepare_timeout = 60\n");
+  const Image image = publish(16);
+  std::latch asked(1);
+  registry_->fault("GET", "/blobs/", 1, [&](const FakeRequest&, FakeResponse& response) {
+    response.send_at_most = 0;
+    response.end = FakeResponse::End::kStall;
+    asked.count_down();
+  });
+  auto pull = std::async(std::launch::async, [&] {
+    Client client(*process_);
+    return client.prepare("k", "", image.labels(0));
+  });
+  asked.wait();
+  EXPECT_EQ(process_->end(SIGTERM).code, 0);
+  EXPECT_EQ(pull.get().error_code(), Code::UNAVAILABLE);
+  process_->start();
+  Client client(*process_);
+  EXPECT_TRUE(client.list().empty()) << "nothing was decided";
+}
+
+TEST_F(LazyTest, ADamagedManifestInTheStoreIsFetchedAgain) {
+  start();
+  const Image image = publish(17);
+  std::string top;
+  {
+    Client client(*process_);
+    top = pull(client, image).back();
+    wait_resident(1);
+  }
+  process_->end(SIGTERM);
+  // Every file of the store that holds the manifest.
+  int damaged = 0;
+  const std::string needle(as_text(image.made.manifest_bytes).substr(0, 64));
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(process_->root / "store")) {
+    if (!entry.is_regular_file()) continue;
+    std::ifstream file(entry.path(), std::ios::binary);
+    std::string bytes((std::istreambuf_iterator<char>(file)), {});
+    const std::size_t at = bytes.find(needle);
+    if (at == std::string::npos) continue;
+    bytes[at + 20] = static_cast<char>(bytes[at + 20] ^ 1);
+    std::filesystem::permissions(entry.path(), std::filesystem::perms::owner_all);
+    std::ofstream(entry.path(), std::ios::binary) << bytes;
+    ++damaged;
+  }
+  ASSERT_GT(damaged, 0);
+  process_->start();
+  wait_resident(1);
+  Client client(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", top, {}, &mounts).ok()) << process_->log();
+  expect_content(mounts, image);
+}
+
+TEST_F(LazyTest, PrivateContentNeedsItsCredential) {
+  registry_->require_basic("user", "correct horse");
+  start();
+  const Image image = publish(18);
+  Client client(*process_);
+  EXPECT_EQ(prepare_layer(client, image.labels(0), ""), "") << "no credential, no lazy image";
+  std::filesystem::create_directories(folder_ / "docker");
+  std::ofstream(folder_ / "docker/config.json")
+      << oci::Json{{"auths", {{registry_->host(), {{"auth", "dXNlcjpjb3JyZWN0IGhvcnNl"}}}}}};
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", pull(client, image).back(), {}, &mounts).ok());
+  expect_content(mounts, image);
+  EXPECT_THAT(process_->log(), ::testing::Not(HasSubstr("horse")));
+  EXPECT_THAT(process_->log(), ::testing::Not(HasSubstr("dXNlcjpjb3JyZWN0IGhvcnNl")));
+}
+
+}  // namespace
+}  // namespace imsy::test
