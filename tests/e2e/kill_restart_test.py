@@ -48,6 +48,7 @@ def resident_image(node, registry, converted, ordinary):
     for _ in range(2):
         node.snapshotter.kill()
         node.snapshotter.start()
+        node.containerd.wait_connected()
     check.equal(before, records(node), "snapshots and images")
     trees.check_equal(lazy, tree(node, converted), "converted image before and after")
     trees.check_equal(unpacked, tree(node, ordinary), "ordinary image before and after")
@@ -63,6 +64,7 @@ def half_fetched_image(node):
     check.equal("v2\n", node.run(reference, "cat", "/data/version"), "a file before the crash")
     node.snapshotter.kill()
     node.snapshotter.start()
+    node.containerd.wait_connected()
     check.contains(SAME, node.run(reference, "sha256sum", "/data/same.bin"), "after the crash")
     node.snapshotter.wait_resident(images=2)
 

@@ -113,7 +113,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
         folder.mkdir(parents=True, exist_ok=True)
         key = f"view-{folder.name}"
         # Not "ctr images mount": it unpacks for the default snapshotter, whatever it is told.
-        self.ctr("snapshots", "--snapshotter", snapshotter, "view", key, self.chain_id(reference))
+        self._view(snapshotter, key, self.chain_id(reference))
         try:
             command = self.ctr("snapshots", "--snapshotter", snapshotter, "mounts", folder, key)
             run(shlex.split(command.stdout))
@@ -124,6 +124,19 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
         finally:
             # Nothing refers to it, so containerd may have collected it already.
             self.ctr("snapshots", "--snapshotter", snapshotter, "rm", key, check=False)
+
+    def _view(self, snapshotter, key, parent):
+        """A view that the garbage collector leaves alone; it may come before the label does."""
+        def made():
+            self.ctr("snapshots", "--snapshotter", snapshotter, "view", key, parent, check=False)
+            return self.ctr("snapshots", "--snapshotter", snapshotter, "label", key,
+                            "containerd.io/gc.root=test", check=False).returncode == 0
+        wait_for(made, f"a view of {parent}")
+
+    def wait_connected(self, snapshotter="imsy"):
+        """containerd tries a snapshotter that went away again after up to three seconds."""
+        wait_for(lambda: self.ctr("snapshots", "--snapshotter", snapshotter, "ls",
+                                  check=False).returncode == 0, "containerd to reconnect")
 
     def chain_id(self, reference):
         """The chainID of an image's top layer: the name of the snapshot with its whole tree."""
