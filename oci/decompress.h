@@ -1,8 +1,10 @@
 // Decompressing readers for layers: gzip (ISA-L, any number of members), zstd, plain.
 //
-// Source: RFC 1952, RFC 8878. Strict: a truncated stream, a wrong CRC or size, junk after the last
-// gzip member, a zstd dictionary or a window above 2^27 are kCorrupt. Skippable zstd frames are
-// skipped. Nothing is allocated by a claimed size.
+// Strict: a truncated stream, a wrong CRC or size, junk after the last gzip member, a zstd
+// dictionary or a window above 2^27 are kCorrupt. Skippable zstd frames are skipped. Memory is
+// bounded: 1 MiB of input, and for zstd the window, which takes those 2^27 bytes at most.
+// Threads: a reader belongs to one thread; read() waits for the input.
+// Source: RFC 1952, RFC 8878. What is refused beyond them: docs/format/tar.md.
 #pragma once
 
 #include <memory>
@@ -22,7 +24,9 @@ struct DecompressOptions {
 };
 
 // Reads `input`, finds its compression by its first bytes, and gives the plain stream. Reads
-// `input` to its end before it reports its own end. `input` must outlive the result.
+// `input` to its end before it reports its own end; what was given out before an error is not to be
+// trusted. `input` must outlive the result. May wait for the input's first bytes. An error of the
+// input is passed on as it is, and a reader that has failed stays failed.
 Result<std::unique_ptr<ByteReader>> decompress(ByteReader& input, const DecompressOptions& = {});
 
 }  // namespace imsy::oci

@@ -29,7 +29,7 @@ class BufferedInput {
   Status drain();
 
  private:
-  static constexpr std::size_t kBufferSize = 128 * 1024;
+  static constexpr std::size_t kBufferSize = 128u << 10;
 
   // Makes sure that the buffer holds something; false at the end of the input.
   Result<bool> fill();
