@@ -33,6 +33,11 @@ struct FetcherOptions {
   // what one round trip costs.
   std::uint64_t gap_max = 64u << 10;
   std::chrono::milliseconds deadline{60'000};
+  // Pauses between attempts when a source fails: the first, doubled each time up to the longest one
+  // (for readers; for the background fill).
+  std::chrono::milliseconds retry_first{100};
+  std::chrono::milliseconds retry_longest{2'000};
+  std::chrono::milliseconds background_retry_longest{30'000};
 };
 
 struct FetchStats {
@@ -52,9 +57,10 @@ class Image {
 
   virtual const std::shared_ptr<const cdc::Manifest>& manifest() const = 0;
 
-  // Bytes [offset, offset+length) of `object`, cut at its end. When all of it is present, `done`
-  // runs before this returns; otherwise later, on a thread of the fetcher. Returns a number to give
-  // to cancel(), or 0 when done has run.
+  // Bytes [offset, offset+length) of `object`, cut at its end; at most 4 MiB at a time (kInvalid,
+  // also for an object that the image does not have). When all of it is present, `done` runs before
+  // this returns; otherwise later, on a thread of the fetcher. Returns a number to give to
+  // cancel(), or 0 when done has run.
   virtual std::uint64_t read(std::uint32_t object, std::uint64_t offset, std::uint32_t length,
                              ReadDone done) = 0;
   // The reader gave up: `done` runs soon with kCancelled, unless it has run. What is in flight is
@@ -72,7 +78,9 @@ class Image {
 class Fetcher {
  public:
   static std::unique_ptr<Fetcher> create(Store& store, const FetcherOptions& options = {});
-  // Waits for its threads; open reads end with kCancelled.
+  // Waits for its threads, which may wait for the disk; open reads and fills end with kCancelled.
+  // Images may outlive it and answer everything so. Sources may answer later, or never. Not from a
+  // callback.
   virtual ~Fetcher() = default;
 
   // `source` is asked for blobs named in the anchor's data layers. It may be null until

@@ -20,6 +20,10 @@ struct FrameRun {
   std::uint32_t last = 0;
 };
 
+// Whether `frame`, behind the run, is to be fetched with it.
+bool joins(const cdc::Objects& objects, const FrameRun& run, std::uint32_t frame,
+           std::uint64_t gap_max, std::uint64_t span);
+
 // `frames`: indexes in ascending order, without repetition. A single frame may exceed `span`.
 std::vector<FrameRun> plan_runs(const cdc::Objects& objects, std::span<const std::uint32_t> frames,
                                 std::uint64_t gap_max, std::uint64_t span);

@@ -229,6 +229,8 @@ Status StoredObject::put(std::uint32_t index, ByteSpan raw) {
   int file = -1;
   {
     MutexLock lock(mu_);
+    // Somebody may have put it meanwhile, and with it completed the object.
+    if (states_[index] == kPresent) return {};
     IMSY_TRY_ASSIGN(file, writable());
   }
   if (auto written = pwrite_all(file, raw, chunk.object_offset); !written) {

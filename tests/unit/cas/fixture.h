@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -17,8 +18,12 @@ namespace imsy::cas {
 
 class TempDir {
  public:
-  TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "imsy-cas-XXXXXX").string();
+  enum class On { kDisk, kMemory };
+  // In memory a sync of the file system does not wait for what others write.
+  explicit TempDir(On on = On::kDisk) {
+    std::filesystem::path parent = std::filesystem::temp_directory_path();
+    if (on == On::kMemory && ::access("/dev/shm", W_OK) == 0) parent = "/dev/shm";
+    std::string name = (parent / "imsy-cas-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) std::abort();
     path_ = name;
   }

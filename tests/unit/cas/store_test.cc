@@ -218,17 +218,22 @@ TEST_F(StoreTest, KnowsAnObjectAgainWhenItWasClosedMeanwhile) {
   EXPECT_TRUE(object("bin/large")->complete());
 }
 
-TEST_F(StoreTest, ManyThreadsCompleteOneObject) {
+TEST_F(StoreTest, ManyThreadsCompleteTheSameObjects) {
+  test::ImageMaker maker;
+  for (unsigned i = 0; i < 100; ++i) maker.file(std::to_string(i), test::random_bytes(500, i));
+  const auto image = maker.file("large", image_.files.at("bin/large")).make();
   open();
+  ASSERT_OK(add(*store_, image));
   std::vector<std::thread> threads;
-  for (int i = 0; i < 8; ++i) {
-    threads.emplace_back([&] { put_file(*store_, image_, "bin/large"); });
-  }
+  for (int i = 0; i < 8; ++i) threads.emplace_back([&] { put_all(*store_, image); });
   for (auto& thread : threads) thread.join();
-  EXPECT_TRUE(object("bin/large")->complete());
-  const auto bytes = read(*object("bin/large"), 1'000'000);
-  ASSERT_OK(bytes);
-  EXPECT_EQ(*bytes, image_.files.at("bin/large"));
+  EXPECT_OK(store_->mark_resident(*image.manifest));
+  for (const auto& [path, content] : image.files) {
+    const auto opened = store_->open_object(*image.manifest, image.object(path));
+    ASSERT_OK(opened);
+    EXPECT_TRUE((*opened)->complete());
+    EXPECT_TRUE(read(**opened, content.size()).value() == content) << path;
+  }
 }
 
 // --- after a restart

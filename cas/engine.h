@@ -1,0 +1,160 @@
+// Engine: what is behind Fetcher: reads, plans, requests, the background fill. Internal to cas.
+//
+//   read ---present---> answered at once
+//     '---missing----> InFlight::join -> plan (worker): present now? copy from another object?
+//                        else its frame -> request -> source ... arrived (source's thread)
+//                        -> frames (workers): decode, verify, put, answer who waits
+//   fill --------------> step (worker, one per image at a time): frames in their order; what lacks
+//                        is copied, or requested in large ranges -> the same way
+//
+// A frame that a request is to bring is claimed in ImageState::frames until it is processed, so
+// that no other request asks for it; its chunks are carried in InFlight, so that everybody joins.
+// It is shared with the callbacks that sources hold, because those may come after the fetcher is
+// gone; stop() cuts everything else.
+// Threads: all public methods from any thread; none waits for the network. docs/threads.md,
+// docs/locks.md: no mutex is held while another one is taken, a file is touched or a callback runs.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "cas/fetch_types.h"
+#include "cas/frame_plan.h"
+#include "cas/in_flight.h"
+#include "cas/object_cache.h"
+#include "cas/work_queue.h"
+#include "common/thread_pool.h"
+
+namespace imsy::cas {
+
+using ImagePtr = std::shared_ptr<ImageState>;
+using RequestPtr = std::shared_ptr<Request>;
+using ReadPtr = std::shared_ptr<PendingRead>;
+using SharedBytes = std::shared_ptr<const Bytes>;
+
+class Engine : public std::enable_shared_from_this<Engine> {
+ public:
+  Engine(Store& store, const FetcherOptions& options);
+
+  ImagePtr attach(std::shared_ptr<const cdc::Manifest> manifest, const cdc::Anchor& anchor,
+                  std::shared_ptr<BlobSource> source, const std::string& trust_domain);
+  void detach(const ImagePtr& image);
+  void set_source(const ImagePtr& image, std::shared_ptr<BlobSource> source);
+
+  std::uint64_t read(const ImagePtr& image, std::uint32_t object, std::uint64_t offset,
+                     std::uint32_t length, Image::ReadDone done);
+  void cancel(std::uint64_t read);
+  void fill(const ImagePtr& image, std::function<void(Status)> done);
+
+  // Ends the threads, then everything that is open with kCancelled. The store is not used any more
+  // then. Not from a thread of the fetcher.
+  void stop();
+
+  FetchStats stats() const { return counters_.read(); }
+
+ private:
+  enum class Got { kPresent, kCopied, kFetched };  // how a chunk's bytes were come by
+  struct Missing {  // a part of a read that lies in a chunk that is not present
+    std::uint32_t chunk = 0;
+    std::size_t from = 0;
+    std::size_t to = 0;
+    std::size_t length = 0;
+  };
+
+  // --- images, reads, chunks: engine.cc
+  std::uint32_t domain_number(const std::string& trust_domain);
+  void submit(Urgency urgency, void (Engine::*step)(const ImagePtr&), const ImagePtr& image);
+  std::vector<Missing> read_present(const ImageState& image, std::uint32_t object,
+                                    std::uint64_t offset, Bytes& buffer);
+  std::uint64_t wait_for(const ImagePtr& image, Bytes buffer, const std::vector<Missing>& missing,
+                         Image::ReadDone done);
+  void end_read(const ReadPtr& read, Result<Bytes> result);
+  void end_read_later(const ReadPtr& read, const Error& error);
+  void settle(const InFlight::Outcome& outcome, const Error& error);
+  void plan(const ImagePtr& image, const std::vector<std::uint32_t>& chunks);
+  bool find_locally(const ImagePtr& image, std::uint32_t chunk);
+  // What became of bytes that were taken for a chunk's.
+  enum class Fate { kWrong, kKept, kNotKept };
+  // Puts the chunk where it belongs and wherever else it is wanted, and answers who waits for it.
+  Fate deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got);
+  Status put(const ImageState& image, std::uint32_t chunk, ByteSpan raw);
+  void note_put(const Status& status);
+  void count(ImageState& image, Got got, std::size_t bytes);
+
+  // --- requests: engine_requests.cc
+  void request_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks);
+  void enqueue(const RequestPtr& request);
+  void pump(const ImagePtr& image);
+  bool is_awaited(const ImageState& image, std::uint32_t frame);
+  bool is_awaited(const Request& request);
+  void carry(const Request& request);
+  void send(const RequestPtr& request, const std::shared_ptr<BlobSource>& source);
+  void arrived(const RequestPtr& request, Result<Bytes> bytes);
+  void split(const RequestPtr& request, const SharedBytes& bytes);
+  void take_frame(const RequestPtr& request, std::uint32_t frame, const SharedBytes& bytes);
+  std::vector<std::uint32_t> lacking(const ImageState& image, std::uint32_t frame);
+  void on_wrong_bytes(const RequestPtr& request, std::uint32_t frame,
+                      const std::vector<std::uint32_t>& chunks, const std::string& why);
+  void on_failure(const RequestPtr& request, const Error& error);
+  void retry_later(const RequestPtr& request, const Error& error);
+  // The frame is not on its way any more. Who still waits for its chunks is served anew or told.
+  void release_frame(const ImagePtr& image, std::uint32_t frame, InFlight::Why why,
+                     const Error& error);
+  void frame_over(const RequestPtr& request);
+  void leave_slot(const ImagePtr& image);
+  std::chrono::milliseconds delay(unsigned failures, std::chrono::milliseconds longest) const;
+
+  // --- the background fill: engine_fill.cc
+  void begin_fill(const ImagePtr& image);
+  void advance_fill(const ImagePtr& image);
+  void pump_fill();
+  void step_fill(const ImagePtr& image);
+  RequestPtr next_request(const ImagePtr& image);
+  bool needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64_t& copied);
+  std::vector<std::uint32_t> fill_lacks(const ImagePtr& image, std::uint32_t frame);
+  bool copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,
+                   std::uint64_t& copied);
+  bool object_complete(const ImagePtr& image, std::uint32_t object);
+  void fill_request_over(const RequestPtr& request, const Status& status);
+  void fill_failed(const ImagePtr& image, std::uint32_t frame, const Error& error);
+  void fill_worked(const ImagePtr& image);
+  void free_fill_slot();
+  void rest_fill(const ImagePtr& image);
+  void end_pass(const ImagePtr& image);
+  void mark_resident(const ImagePtr& image);
+  void end_fill(const ImagePtr& image, const Status& status);
+
+  // Constant after construction.
+  Store& store_;
+  const FetcherOptions options_;
+
+  // Synchronise themselves.
+  std::atomic<bool> stopped_{false};
+  std::atomic<bool> put_failing_{false};  // so that a full disk is logged once
+  std::atomic<std::uint64_t> last_read_{0};
+  Counters counters_;
+  ObjectCache objects_;
+  InFlight in_flight_;
+
+  Mutex images_mu_;
+  std::unordered_set<ImagePtr> images_ IMSY_GUARDED_BY(images_mu_);  // attached
+  std::map<std::string, std::uint32_t> domains_ IMSY_GUARDED_BY(images_mu_);
+
+  Mutex reads_mu_;
+  std::unordered_map<std::uint64_t, ReadPtr> reads_ IMSY_GUARDED_BY(reads_mu_);  // not over
+
+  Mutex fill_mu_;
+  std::deque<ImagePtr> fill_line_ IMSY_GUARDED_BY(fill_mu_);  // images whose fill wants a slot
+  unsigned fill_slots_ IMSY_GUARDED_BY(fill_mu_);             // free
+
+  std::unique_ptr<ThreadPool> sync_;  // waits for syncs of the disk, so that no worker has to
+  WorkQueue work_;                    // last: its threads use all of the above
+};
+
+}  // namespace imsy::cas

@@ -1,0 +1,309 @@
+// The background fill: makes an image resident, frame by frame, as long as it takes.
+//
+// A pass goes over all frames in their order. What lacks and is not on its way for somebody is
+// copied when other objects have all of it, else requested in large ranges, of which all images
+// together have a few in flight. A pass that leaves something out is followed by a pause and by
+// another one, which finds most objects complete.
+#include <algorithm>
+#include <utility>
+
+#include "cas/engine.h"
+#include "common/log.h"
+
+namespace imsy::cas {
+namespace {
+
+// What a step does before readers, and other images, get their turn.
+constexpr std::uint32_t kStepFrames = 64;
+constexpr std::uint64_t kStepCopied = 4u << 20;  // bytes
+
+}  // namespace
+
+void Engine::fill(const ImagePtr& image, std::function<void(Status)> done) {
+  bool attached = false;
+  bool start = false;
+  {
+    MutexLock lock(image->mu);
+    attached = image->attached;
+    if (attached) {
+      image->fill.done.push_back(std::move(done));
+      start = !std::exchange(image->fill.active, true);
+    }
+  }
+  if (!attached) return done(Error(Errc::kCancelled, "the image is not attached"));
+  if (start) submit(Urgency::kBackground, &Engine::begin_fill, image);
+}
+
+void Engine::begin_fill(const ImagePtr& image) {
+  const auto resident = store_.is_resident(image->manifest->digest());
+  if (resident && *resident) return end_fill(image, {});
+  image->complete.assign(image->manifest->objects().count(), false);
+  {
+    MutexLock lock(image->mu);
+    image->fill.cursor = 0;
+    image->fill.failures = 0;
+  }
+  advance_fill(image);
+}
+
+// Takes the fill to its next step, if it is not at one already.
+void Engine::advance_fill(const ImagePtr& image) {
+  const std::uint32_t frames = image->manifest->objects().frame_count();
+  bool pass_over = false;
+  {
+    MutexLock lock(image->mu);
+    Fill& fill = image->fill;
+    if (!fill.active || fill.queued || fill.resting || fill.ending) return;
+    fill.cursor = std::min(fill.cursor, std::exchange(fill.rewind, Fill::kNoFrame));
+    pass_over = fill.cursor == frames;
+    // After a failure one request at a time finds out whether the source is back.
+    if (fill.in_flight > 0 && (pass_over || fill.failures > 0)) return;
+    (pass_over ? fill.ending : fill.queued) = true;
+  }
+  if (pass_over) return submit(Urgency::kBackground, &Engine::end_pass, image);
+  {
+    MutexLock lock(fill_mu_);
+    fill_line_.push_back(image);
+  }
+  pump_fill();
+}
+
+void Engine::pump_fill() {
+  for (;;) {
+    ImagePtr image;
+    {
+      MutexLock lock(fill_mu_);
+      if (fill_slots_ == 0 || fill_line_.empty()) return;
+      --fill_slots_;
+      image = std::move(fill_line_.front());
+      fill_line_.pop_front();
+    }
+    submit(Urgency::kBackground, &Engine::step_fill, image);
+  }
+}
+
+void Engine::free_fill_slot() {
+  {
+    MutexLock lock(fill_mu_);
+    ++fill_slots_;
+  }
+  pump_fill();
+}
+
+// Has a slot, and keeps it for the request that it finds.
+void Engine::step_fill(const ImagePtr& image) {
+  bool active = false;
+  {
+    MutexLock lock(image->mu);
+    active = image->fill.active;
+  }
+  const RequestPtr request = active ? next_request(image) : nullptr;
+  std::shared_ptr<BlobSource> source;
+  {
+    MutexLock lock(image->mu);
+    image->fill.queued = false;
+    if (request != nullptr) ++image->fill.in_flight;
+    source = image->source;
+  }
+  if (request == nullptr) {
+    free_fill_slot();
+  } else if (source != nullptr) {
+    send(request, source);
+  } else {
+    on_failure(request, Error(Errc::kUnavailable, "the image's registry is not known yet"));
+  }
+  advance_fill(image);
+}
+
+// The next range of frames to ask for, claimed; null when there is none in reach of this step.
+RequestPtr Engine::next_request(const ImagePtr& image) {
+  const cdc::Objects& objects = image->manifest->objects();
+  std::uint32_t frame = 0;
+  {
+    MutexLock lock(image->mu);
+    frame = image->fill.cursor;
+  }
+  auto request = std::make_shared<Request>();
+  request->image = image;
+  request->urgency = Urgency::kBackground;
+  std::vector<std::uint32_t>& chosen = request->frames;
+  std::uint64_t copied = 0;
+  for (std::uint32_t seen = 0; frame < objects.frame_count(); ++frame, ++seen) {
+    if (chosen.empty() && (seen >= kStepFrames || copied >= kStepCopied)) break;
+    if (!chosen.empty() && !joins(objects, {chosen.front(), chosen.back()}, frame, options_.gap_max,
+                                  options_.background_span)) {
+      break;
+    }
+    if (needs_fetch(image, frame, copied)) chosen.push_back(frame);
+  }
+  {
+    MutexLock lock(image->mu);
+    image->fill.cursor = frame;
+    std::erase_if(chosen, [&](std::uint32_t f) { return !image->frames.insert(f).second; });
+  }
+  if (chosen.empty()) return nullptr;
+  carry(*request);
+  return request;
+}
+
+// Whether the frame must be asked for. Copies what other objects have.
+bool Engine::needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64_t& copied) {
+  {
+    MutexLock lock(image->mu);
+    if (image->frames.contains(frame)) return false;
+  }
+  auto chunks = fill_lacks(image, frame);
+  // What is on its way for somebody else is left here, too.
+  std::erase_if(chunks, [&](std::uint32_t chunk) {
+    return in_flight_.add_target(image->key(chunk), {image, chunk});
+  });
+  if (chunks.empty()) return false;
+  std::vector<cdc::Chunk> wanted;
+  for (const std::uint32_t chunk : chunks) {
+    wanted.push_back(image->manifest->objects().chunk(chunk));
+  }
+  // A frame that must be fetched for one chunk brings the others, too: all or nothing.
+  const auto likely = store_.likely_chunks(wanted, image->trust_domain);
+  const bool all = std::find(likely.begin(), likely.end(), false) == likely.end();
+  return !all || !copy_chunks(image, chunks, copied);
+}
+
+// The chunks of the frame that their objects lack.
+std::vector<std::uint32_t> Engine::fill_lacks(const ImagePtr& image, std::uint32_t frame) {
+  const cdc::Objects& objects = image->manifest->objects();
+  std::vector<std::uint32_t> chunks;
+  for (const std::uint32_t chunk : objects.chunks_in_frame(frame)) {
+    const std::uint32_t object = objects.object_of_chunk(chunk);
+    if (object_complete(image, object)) continue;
+    const auto opened = objects_.open(*image->manifest, object);
+    if (opened && (*opened)->has_chunk(chunk - objects.first_chunk(object))) continue;
+    chunks.push_back(chunk);
+  }
+  return chunks;
+}
+
+bool Engine::copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,
+                         std::uint64_t& copied) {
+  for (const std::uint32_t chunk : chunks) {
+    const auto copy =
+        store_.find_chunk(image->manifest->objects().chunk(chunk), image->trust_domain);
+    if (!copy || !*copy || deliver(image, chunk, **copy, Got::kCopied) == Fate::kWrong) {
+      return false;
+    }
+    copied += (*copy)->size();
+  }
+  return true;
+}
+
+bool Engine::object_complete(const ImagePtr& image, std::uint32_t object) {
+  if (image->complete[object]) return true;
+  const auto opened = objects_.open(*image->manifest, object);
+  if (!opened || !(*opened)->complete()) return false;
+  image->complete[object] = true;
+  return true;
+}
+
+void Engine::fill_request_over(const RequestPtr& request, const Status& status) {
+  const ImagePtr& image = request->image;
+  {
+    MutexLock lock(image->mu);
+    --image->fill.in_flight;
+  }
+  if (!status) {
+    fill_failed(image, request->frames.front(), status.error());
+  } else if (request->not_kept) {
+    fill_failed(image, request->frames.front(),
+                Error(Errc::kNoSpace, "the store cannot keep what is fetched"));
+  } else if (!request->damaged) {
+    // What was damaged is asked for in the next pass, after ever longer pauses.
+    fill_worked(image);
+  }
+  free_fill_slot();
+  advance_fill(image);
+}
+
+// Goes back to the frame, after a pause.
+void Engine::fill_failed(const ImagePtr& image, std::uint32_t frame, const Error& error) {
+  {
+    MutexLock lock(image->mu);
+    if (!image->attached) return;
+    image->fill.rewind = std::min(image->fill.rewind, frame);
+  }
+  if (!image->fill_failing.exchange(true)) {
+    log::warn("image {}: the background fill waits: {}", image->manifest->digest().to_string(),
+              error.message());
+  }
+  rest_fill(image);
+}
+
+void Engine::fill_worked(const ImagePtr& image) {
+  {
+    MutexLock lock(image->mu);
+    image->fill.failures = 0;
+  }
+  if (image->fill_failing.exchange(false)) {
+    log::info("image {}: the background fill goes on", image->manifest->digest().to_string());
+  }
+}
+
+void Engine::rest_fill(const ImagePtr& image) {
+  std::chrono::milliseconds pause{0};
+  {
+    MutexLock lock(image->mu);
+    if (std::exchange(image->fill.resting, true)) return;
+    pause = delay(image->fill.failures++, options_.background_retry_longest);
+  }
+  work_.at(WorkQueue::Clock::now() + pause, [weak = weak_from_this(), image] {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    {
+      MutexLock lock(image->mu);
+      image->fill.resting = false;
+    }
+    self->submit(Urgency::kBackground, &Engine::advance_fill, image);
+  });
+}
+
+void Engine::end_pass(const ImagePtr& image) {
+  const std::uint32_t count = image->manifest->objects().count();
+  std::uint32_t object = 0;
+  while (object < count && object_complete(image, object)) ++object;
+  if (object == count) {
+    return sync_->submit([self = shared_from_this(), image] { self->mark_resident(image); });
+  }
+  {
+    MutexLock lock(image->mu);
+    image->fill.ending = false;
+    image->fill.cursor = 0;
+  }
+  rest_fill(image);
+}
+
+// On the thread that may wait for the disk to sync.
+void Engine::mark_resident(const ImagePtr& image) {
+  if (stopped_) return;
+  const Status marked = store_.mark_resident(*image->manifest);
+  if (marked) return end_fill(image, {});
+  // An object may have turned out to be damaged meanwhile: all are looked at again.
+  image->complete.assign(image->complete.size(), false);
+  {
+    MutexLock lock(image->mu);
+    image->fill.ending = false;
+    image->fill.cursor = 0;
+  }
+  fill_failed(image, 0, marked.error());
+}
+
+void Engine::end_fill(const ImagePtr& image, const Status& status) {
+  std::vector<std::function<void(Status)>> waiting;
+  {
+    MutexLock lock(image->mu);
+    image->fill.active = false;
+    image->fill.ending = false;
+    waiting.swap(image->fill.done);
+  }
+  image->fill_failing = false;
+  for (const auto& done : waiting) done(status);
+}
+
+}  // namespace imsy::cas

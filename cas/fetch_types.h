@@ -1,0 +1,130 @@
+// What the parts of the fetcher tell each other. Internal to cas.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "cas/fetcher.h"
+#include "cas/work_queue.h"
+#include "common/mutex.h"
+
+namespace imsy::cas {
+
+struct ImageState;
+
+// A chunk as fetched for a trust domain (numbered by the engine).
+struct WantKey {
+  cdc::ChunkDigest digest;
+  std::uint32_t domain = 0;
+  bool operator==(const WantKey&) const = default;
+};
+struct WantKeyHash {
+  std::size_t operator()(const WantKey& key) const {
+    return std::hash<Digest>()(key.digest) ^ key.domain;
+  }
+};
+
+// Where a chunk's bytes belong.
+struct Target {
+  std::shared_ptr<ImageState> image;
+  std::uint32_t chunk = 0;  // among all chunks of the image
+};
+
+// A read whose bytes are not all present yet. It ends once: whoever exchanges `over` ends it.
+struct PendingRead {
+  std::uint64_t id = 0;
+  std::shared_ptr<ImageState> image;
+  Bytes buffer;                           // parts are written by those who deliver them
+  std::atomic<std::uint32_t> missing{0};  // chunks
+  std::atomic<bool> over{false};
+  Image::ReadDone done;
+  std::vector<WantKey> keys;   // of the chunks that were missing
+  std::uint64_t deadline = 0;  // number of its timer
+};
+
+// A read's interest in one chunk: `length` bytes at `from` of the chunk go to `to` of the buffer.
+struct Waiter {
+  std::shared_ptr<PendingRead> read;
+  Target target;
+  std::size_t from = 0;
+  std::size_t to = 0;
+  std::size_t length = 0;
+};
+
+// One range request for frames of one data layer.
+struct Request {
+  std::shared_ptr<ImageState> image;
+  std::vector<std::uint32_t> frames;  // to be kept, in order; the range may hold more
+  Urgency urgency = Urgency::kDemand;
+  unsigned refetches = 0;             // times that it had wrong bytes
+  unsigned failures = 0;              // times that the source failed
+  std::atomic<std::size_t> left{0};   // frames that are not processed yet
+  std::atomic<bool> not_kept{false};  // the store could not keep something of it
+  std::atomic<bool> damaged{false};   // something of it was wrong
+};
+
+struct Counters {
+  std::atomic<std::uint64_t> requests{0};
+  std::atomic<std::uint64_t> bytes_fetched{0};
+  std::atomic<std::uint64_t> chunks_fetched{0};
+  std::atomic<std::uint64_t> chunks_copied{0};
+  std::atomic<std::uint64_t> bytes_copied{0};
+  std::atomic<std::uint64_t> chunks_corrupt{0};
+  FetchStats read() const;
+};
+
+// The background fill of an image: frame by frame in their order, and again until nothing lacks.
+struct Fill {
+  std::vector<std::function<void(Status)>> done;  // who waits for its end
+  bool active = false;
+  bool queued = false;              // in the line for a slot, or taking a step
+  bool resting = false;             // until its timer runs
+  bool ending = false;              // the end of a pass is being looked at
+  std::uint32_t cursor = 0;         // next frame
+  std::uint32_t rewind = kNoFrame;  // go back to this frame: a request for it failed
+  std::uint32_t in_flight = 0;      // requests
+  unsigned failures = 0;            // since something worked
+  static constexpr std::uint32_t kNoFrame = 0xffffffff;
+};
+
+// An attached image.
+struct ImageState {
+  ImageState(std::shared_ptr<const cdc::Manifest> its_manifest, const cdc::Anchor& its_anchor,
+             std::string its_domain, std::uint32_t domain_number)
+      : manifest(std::move(its_manifest)),
+        anchor(its_anchor),
+        trust_domain(std::move(its_domain)),
+        domain(domain_number) {}
+
+  WantKey key(std::uint32_t chunk) const {
+    return {manifest->objects().chunk(chunk).digest, domain};
+  }
+
+  const std::shared_ptr<const cdc::Manifest> manifest;
+  const cdc::Anchor anchor;
+  const std::string trust_domain;
+  const std::uint32_t domain;
+  Counters counters;
+  std::atomic<bool> failing{false};       // its source, for readers, so that it is logged once
+  std::atomic<bool> fill_failing{false};  // the fill, likewise
+  // Objects that the fill need not look at any more. Only its step or the end of its pass, of which
+  // there is one at a time, use it.
+  std::vector<bool> complete;
+
+  Mutex mu;
+  bool attached IMSY_GUARDED_BY(mu) = true;
+  std::shared_ptr<BlobSource> source IMSY_GUARDED_BY(mu);
+  std::deque<std::shared_ptr<Request>> waiting IMSY_GUARDED_BY(mu);  // on-demand, for a slot
+  unsigned demand_in_flight IMSY_GUARDED_BY(mu) = 0;
+  std::unordered_set<std::uint32_t> frames IMSY_GUARDED_BY(mu);  // some request is to bring them
+  Fill fill IMSY_GUARDED_BY(mu);
+};
+
+}  // namespace imsy::cas

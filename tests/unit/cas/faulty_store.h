@@ -1,0 +1,75 @@
+// FaultyStore: a store whose disk a test can make fail. Everything else is the real one.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "cas/store.h"
+#include "common/mutex.h"
+
+namespace imsy::cas {
+
+class FaultyStore final : public Store {
+ public:
+  explicit FaultyStore(Store& store) : store_(store) {}
+
+  // From now on these calls fail with this error; nullopt: they work again.
+  void fail_put(std::optional<Error> error) { set(put_, std::move(error)); }
+  void fail_open(std::optional<Error> error) { set(open_, std::move(error)); }
+  void fail_resident(std::optional<Error> error) { set(resident_, std::move(error)); }
+  std::uint64_t failed() const { return failed_; }  // calls so far
+
+  Status add_image(const std::shared_ptr<const cdc::Manifest>& manifest, ByteSpan bytes,
+                   const std::string& anchor, const std::string& domain) override {
+    return store_.add_image(manifest, bytes, anchor, domain);
+  }
+  Result<std::shared_ptr<const cdc::Manifest>> load_image(const Digest& manifest) override {
+    return store_.load_image(manifest);
+  }
+  Status remove_image(const Digest& manifest) override { return store_.remove_image(manifest); }
+  Status mark_resident(const cdc::Manifest& manifest) override {
+    if (auto error = get(resident_)) return *error;
+    return store_.mark_resident(manifest);
+  }
+  Result<bool> is_resident(const Digest& manifest) override { return store_.is_resident(manifest); }
+  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
+                                              std::uint32_t object) override {
+    if (auto error = get(open_)) return *error;
+    return store_.open_object(manifest, object);
+  }
+  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override {
+    if (auto error = get(put_)) return *error;
+    return store_.put_chunk(object, index, raw);
+  }
+  Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
+                                          const std::string& domain) override {
+    return store_.find_chunk(chunk, domain);
+  }
+  std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
+                                  const std::string& domain) override {
+    return store_.likely_chunks(chunks, domain);
+  }
+  Result<StoreStats> stats() override { return store_.stats(); }
+
+ private:
+  void set(std::optional<Error>& which, std::optional<Error> error) {
+    MutexLock lock(mu_);
+    which = std::move(error);
+  }
+  std::optional<Error> get(const std::optional<Error>& which) {
+    MutexLock lock(mu_);
+    if (which) ++failed_;
+    return which;
+  }
+
+  Store& store_;
+  std::atomic<std::uint64_t> failed_{0};
+  Mutex mu_;
+  std::optional<Error> put_;
+  std::optional<Error> open_;
+  std::optional<Error> resident_;
+};
+
+}  // namespace imsy::cas

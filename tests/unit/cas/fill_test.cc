@@ -1,0 +1,307 @@
+// The background fill of the fetcher.
+#include <cerrno>
+#include <thread>
+
+#include "tests/unit/cas/fetcher_fixture.h"
+
+namespace imsy::cas {
+namespace {
+
+const test::MadeImage& sample() {
+  static const test::MadeImage image = [] {
+    test::ImageMaker maker;
+    for (unsigned i = 0; i < 40; ++i) {
+      maker.file("small/" + std::to_string(i), test::random_bytes(3'000 + i, i));
+    }
+    return maker.file("empty", "")
+        .file("large", test::random_bytes(2'000'000, 100))
+        .file("last", test::random_bytes(9'000, 101))
+        .make();
+  }();
+  return image;
+}
+
+const test::MadeImage& next_sample() {
+  static const test::MadeImage image = [] {
+    test::ImageMaker maker;
+    for (unsigned i = 0; i < 40; ++i) {
+      maker.file("small/" + std::to_string(i), test::random_bytes(3'000 + i, i));
+    }
+    Bytes large = sample().files.at("large");
+    std::fill_n(large.begin() + 900'000, 50, std::byte{1});
+    return maker.file("large", large).file("new", test::random_bytes(9'000, 102)).make();
+  }();
+  return image;
+}
+
+class FillTest : public FetcherTest {
+ protected:
+  bool is_resident(const test::MadeImage& made) {
+    const auto resident = store_->is_resident(made.manifest->digest());
+    EXPECT_OK(resident);
+    return resident && *resident;
+  }
+};
+
+TEST_F(FillTest, MakesAnImageResident) {
+  source_->add(sample().blobs);
+  const auto image = attach(sample());
+  ASSERT_OK(fill(*image).get());
+  EXPECT_TRUE(is_resident(sample()));
+  EXPECT_EQ(source_->bytes(), frame_bytes(sample()));
+  const std::uint64_t before = source_->requests();
+  expect_content(*image, sample());
+  EXPECT_EQ(source_->requests(), before);
+}
+
+TEST_F(FillTest, AsksInLargeRanges) {
+  source_->add(sample().blobs);
+  const auto image = attach(sample());
+  ASSERT_OK(fill(*image).get());
+  EXPECT_EQ(source_->requests(), 1u);
+}
+
+TEST_F(FillTest, IsIdempotent) {
+  source_->add(sample().blobs);
+  const auto image = attach(sample());
+  auto first = fill(*image);
+  auto second = fill(*image);
+  EXPECT_OK(first.get());
+  EXPECT_OK(second.get());
+  EXPECT_OK(fill(*image).get());
+  EXPECT_EQ(source_->bytes(), frame_bytes(sample()));
+}
+
+TEST_F(FillTest, AResidentImageNeedsNoSourceAfterARestart) {
+  source_->add(sample().blobs);
+  {
+    const auto image = attach(sample());
+    ASSERT_OK(fill(*image).get());
+  }
+  reopen();
+  const auto image = fetcher_->attach(sample().manifest, sample().anchor, nullptr, "");
+  ASSERT_OK(fill(*image).get());
+  for (const auto& [path, content] : sample().files) {
+    Reading reading = start(*image, sample(), path);
+    EXPECT_TRUE(reading.is_over()) << path;
+    EXPECT_TRUE(reading.get().value() == content) << path;
+  }
+}
+
+TEST_F(FillTest, GoesOnWhereACrashCutItOff) {
+  source_->add(sample().blobs);
+  {
+    const auto image = attach(sample());
+    ASSERT_OK(read(*image, sample(), "large"));
+  }
+  const std::uint64_t before = source_->bytes();
+  ASSERT_GT(before, 1'900'000u);
+  reopen();
+  const auto image = attach(sample());
+  ASSERT_OK(fill(*image).get());
+  EXPECT_LE(source_->bytes(), frame_bytes(sample()));
+  EXPECT_TRUE(is_resident(sample()));
+}
+
+TEST_F(FillTest, AnUpgradeFetchesOnlyWhatIsNew) {
+  source_->add(sample().blobs);
+  source_->add(next_sample().blobs);
+  const auto first = attach(sample());
+  ASSERT_OK(fill(*first).get());
+  const std::uint64_t before = source_->bytes();
+  const auto second = attach(next_sample());
+  ASSERT_OK(fill(*second).get());
+  EXPECT_TRUE(is_resident(next_sample()));
+  // The frame with the change and the one with the new file.
+  EXPECT_LT(source_->bytes() - before, 900'000u);
+  EXPECT_GT(second->stats().chunks_copied, 10u);
+  expect_content(*second, next_sample());
+}
+
+TEST_F(FillTest, TheSameContentInAnotherImageIsNotFetched) {
+  test::ImageMaker maker;
+  for (const auto& [path, content] : sample().files) maker.file("moved/" + path, content);
+  const auto moved = maker.make();
+  source_->add(sample().blobs);
+  const auto first = attach(sample());
+  ASSERT_OK(fill(*first).get());
+  const std::uint64_t before = source_->requests();
+  const auto second = attach(moved);
+  ASSERT_OK(fill(*second).get());
+  EXPECT_TRUE(is_resident(moved));
+  EXPECT_EQ(source_->requests(), before);
+}
+
+TEST_F(FillTest, TwoImagesThatFillTogetherFetchEachChunkOnce) {
+  test::ImageMaker maker;
+  for (const auto& [path, content] : sample().files) maker.file(path, content);
+  const auto twin = maker.file("zzz", "differs").make();
+  source_->add(sample().blobs);
+  source_->add(twin.blobs);
+  source_->hold();
+  const auto first = attach(sample());
+  const auto second = attach(twin);
+  auto one = fill(*first);
+  source_->wait_until_held(1);
+  auto two = fill(*second);
+  source_->release_all();
+  ASSERT_OK(one.get());
+  ASSERT_OK(two.get());
+  // All of one, and of the other at most the frame that differs.
+  EXPECT_LT(source_->bytes(), frame_bytes(sample()) + 300'000);
+}
+
+TEST_F(FillTest, ReadersDoNotQueueBehindIt) {
+  options_.background_requests = 1;
+  options_.background_span = 300'000;
+  reopen();
+  source_->add(sample().blobs);
+  source_->hold();
+  const auto image = attach(sample());
+  auto filled = fill(*image);
+  source_->wait_until_held(1);
+  Reading reading = start(*image, sample(), "last");
+  source_->wait_until_held(2);
+  source_->release_all();
+  EXPECT_OK(reading.get());
+  EXPECT_OK(filled.get());
+}
+
+TEST_F(FillTest, ReadersJoinIt) {
+  source_->add(sample().blobs);
+  source_->hold();
+  const auto image = attach(sample());
+  auto filled = fill(*image);
+  source_->wait_until_held(1);
+  Reading reading = start(*image, sample(), "last");
+  source_->release_all();
+  EXPECT_OK(reading.get());
+  EXPECT_OK(filled.get());
+  EXPECT_EQ(source_->requests(), 1u);
+}
+
+TEST_F(FillTest, JoinsReaders) {
+  source_->add(sample().blobs);
+  source_->hold();
+  const auto image = attach(sample());
+  Reading reading = start(*image, sample(), "large");
+  source_->wait_until_held(1);
+  auto filled = fill(*image);
+  source_->release_all();
+  EXPECT_OK(reading.get());
+  EXPECT_OK(filled.get());
+  EXPECT_EQ(source_->bytes(), frame_bytes(sample()));
+}
+
+TEST_F(FillTest, AReaderWhoseChunkTheFillLosesGoesOn) {
+  source_->add(sample().blobs);
+  source_->hold();
+  source_->fail_with(1, Error(Errc::kInvalid, "nonsense"));
+  const auto image = attach(sample());
+  auto filled = fill(*image);
+  source_->wait_until_held(1);
+  Reading reading = start(*image, sample(), "last");
+  source_->release_all();
+  EXPECT_OK(reading.get());
+  EXPECT_OK(filled.get());
+}
+
+TEST_F(FillTest, TriesAgainUntilTheSourceWorks) {
+  source_->add(sample().blobs);
+  source_->fail_with(5, Error(Errc::kUnavailable, "away"));
+  const auto image = attach(sample());
+  EXPECT_OK(fill(*image).get());
+  EXPECT_TRUE(is_resident(sample()));
+}
+
+TEST_F(FillTest, TriesAgainAlsoWhenTheSourceRefuses) {
+  source_->add(sample().blobs);
+  source_->fail_with(3, Error(Errc::kDenied, "credentials"));
+  const auto image = attach(sample());
+  EXPECT_OK(fill(*image).get());
+}
+
+TEST_F(FillTest, StartsWhenASourceComes) {
+  source_->add(sample().blobs);
+  ASSERT_OK(add(*store_, sample()));
+  const auto image = fetcher_->attach(sample().manifest, sample().anchor, nullptr, "");
+  auto filled = fill(*image);
+  fetcher_->set_source(*image, source_);
+  EXPECT_OK(filled.get());
+}
+
+TEST_F(FillTest, FetchesWrongBytesAgain) {
+  source_->add(sample().blobs);
+  source_->flip(sample().anchor.data_layers[0].blob, place_in_blob(sample(), "last"), 2);
+  const auto image = attach(sample());
+  EXPECT_OK(fill(*image).get());
+  EXPECT_TRUE(is_resident(sample()));
+  expect_content(*image, sample());
+}
+
+TEST_F(FillTest, OneBadChunkDoesNotKeepTheRestAway) {
+  source_->add(sample().blobs);
+  source_->flip(sample().anchor.data_layers[0].blob, place_in_blob(sample(), "last"), -1);
+  auto image = attach(sample());
+  auto filled = fill(*image);
+  while (!start(*image, sample(), "large").is_over()) std::this_thread::yield();
+  EXPECT_FALSE(is_resident(sample()));
+  image.reset();
+  EXPECT_EQ(code_of(filled.get()), Errc::kCancelled);
+}
+
+TEST_F(FillTest, WaitsForRoom) {
+  source_->add(sample().blobs);
+  const auto image = attach(sample());
+  faulty_->fail_put(Error(Errc::kNoSpace, "full"));
+  auto filled = fill(*image);
+  while (faulty_->failed() < 3) std::this_thread::yield();
+  EXPECT_FALSE(is_resident(sample()));
+  faulty_->fail_put(std::nullopt);
+  EXPECT_OK(filled.get());
+  EXPECT_TRUE(is_resident(sample()));
+}
+
+TEST_F(FillTest, WaitsForTheAcknowledgement) {
+  source_->add(sample().blobs);
+  const auto image = attach(sample());
+  faulty_->fail_resident(Error(Errc::kNoSpace, "full"));
+  auto filled = fill(*image);
+  while (faulty_->failed() < 2) std::this_thread::yield();
+  faulty_->fail_resident(std::nullopt);
+  EXPECT_OK(filled.get());
+}
+
+TEST_F(FillTest, WaitsForDescriptors) {
+  source_->add(sample().blobs);
+  const auto image = attach(sample());
+  faulty_->fail_open(Error::from_errno(EMFILE, "open"));
+  auto filled = fill(*image);
+  while (faulty_->failed() < 3) std::this_thread::yield();
+  faulty_->fail_open(std::nullopt);
+  EXPECT_OK(filled.get());
+}
+
+TEST_F(FillTest, ReadersAndFillsOfManyImagesGetRightBytesOnce) {
+  std::vector<test::MadeImage> made;
+  for (unsigned i = 0; i < 4; ++i) {
+    test::ImageMaker maker;
+    for (const auto& [path, content] : sample().files) maker.file(path, content);
+    made.push_back(maker.file("own", test::random_bytes(50'000, 1000 + i)).make());
+    source_->add(made.back().blobs);
+  }
+  std::vector<std::shared_ptr<Image>> images;
+  for (const auto& one : made) images.push_back(attach(one));
+  std::vector<std::future<Status>> fills;
+  for (const auto& image : images) fills.push_back(fill(*image));
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 8; ++t) {
+    threads.emplace_back([&, t] { expect_content(*images[t % 4], made[t % 4]); });
+  }
+  for (auto& thread : threads) thread.join();
+  for (auto& filled : fills) EXPECT_OK(filled.get());
+  for (const auto& one : made) EXPECT_TRUE(is_resident(one));
+}
+
+}  // namespace
+}  // namespace imsy::cas
