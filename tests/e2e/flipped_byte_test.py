@@ -75,7 +75,7 @@ def test():
             check_broken(node, root)
             message = check.fails(lambda: digest_of(node, "reader", "/data/same.bin"),
                                   "reading the damaged file in a container")
-            check.contains("I/O error", message, "what the container is told")
+            check.contains("Input/output error", message, "what the container is told")
             repair()
             right = hashlib.sha256(SAME).hexdigest()
 
