@@ -295,6 +295,21 @@ struct Fault {
   FakeRegistry::Change change;
 };
 
+struct Route {
+  std::string_view kind;  // "" for another path
+  std::string repository;
+  std::string rest;
+};
+
+// Takes a path below /v2/ apart.
+Route find_route(const std::string& path) {
+  for (const std::string_view kind : {"/blobs/uploads/", "/blobs/", "/manifests/", "/referrers/"}) {
+    const std::size_t at = path.rfind(kind);
+    if (at != std::string::npos) return {kind, path.substr(0, at), path.substr(at + kind.size())};
+  }
+  return {};
+}
+
 bool fits(const std::string& method, std::string_view part, const FakeRequest& request) {
   return (method.empty() || method == request.method) &&
          request.path.find(part) != std::string::npos;
@@ -514,33 +529,15 @@ FakeResponse FakeRegistry::Impl::answer(const FakeRequest& request) {
   constexpr std::string_view kRoot = "/v2/";
   if (!request.path.starts_with(kRoot)) return problem(404, "NOT_FOUND");
   const std::string path = request.path.substr(kRoot.size());
-  const auto split =
-      [&](std::string_view word) -> std::optional<std::pair<std::string, std::string>> {
-    const std::size_t at = path.rfind(word);
-    if (at == std::string::npos) return {};
-    return std::pair(path.substr(0, at), path.substr(at + word.size()));
-  };
-  const auto route = [&]() -> std::pair<std::string, std::function<FakeResponse()>> {
-    if (const auto one = split("/blobs/uploads/")) {
-      return {one->first, [=, this, &request] {
-                return one->second.empty() ? start_upload(request, one->first)
-                                           : upload(request, path.substr(0));
-              }};
-    }
-    if (const auto one = split("/blobs/")) {
-      return {one->first, [=, this, &request] { return blob(request, one->second); }};
-    }
-    if (const auto one = split("/manifests/")) {
-      return {one->first,
-              [=, this, &request] { return manifest(request, one->first, one->second); }};
-    }
-    if (const auto one = split("/referrers/")) {
-      return {one->first, [=, this] { return list_referrers(one->second); }};
-    }
-    return {"", [&] { return path.empty() ? empty(200) : problem(404, "NOT_FOUND"); }};
-  }();
-  if (auto refused = refuse(request, route.first)) return *refused;
-  return route.second();
+  const Route route = find_route(path);
+  if (auto refused = refuse(request, route.repository)) return *refused;
+  if (route.kind == "/blobs/uploads/") {
+    return route.rest.empty() ? start_upload(request, route.repository) : upload(request, path);
+  }
+  if (route.kind == "/blobs/") return blob(request, route.rest);
+  if (route.kind == "/manifests/") return manifest(request, route.repository, route.rest);
+  if (route.kind == "/referrers/") return list_referrers(route.rest);
+  return path.empty() ? empty(200) : problem(404, "NOT_FOUND");
 }
 
 std::optional<FakeResponse> FakeRegistry::Impl::refuse(const FakeRequest& request,
