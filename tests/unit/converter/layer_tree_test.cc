@@ -315,9 +315,13 @@ TEST_F(LayerTreeTest, ALinkToALowerFileSurvivesItsWhiteoutInEitherOrder) {
     ASSERT_TRUE(tree.apply(file("old"), 0));
     tree.end_layer();
     tree.begin_layer();
-    if (whiteout_first) ASSERT_TRUE(tree.apply(file(".wh.old"), cdc::kNone));
+    if (whiteout_first) {
+      ASSERT_TRUE(tree.apply(file(".wh.old"), cdc::kNone));
+    }
     ASSERT_TRUE(tree.apply(hard_link("new", "old"), cdc::kNone));
-    if (!whiteout_first) ASSERT_TRUE(tree.apply(file(".wh.old"), cdc::kNone));
+    if (!whiteout_first) {
+      ASSERT_TRUE(tree.apply(file(".wh.old"), cdc::kNone));
+    }
     tree.end_layer();
     const auto& children = tree.inode(LayerTree::kRoot).directory->children;
     ASSERT_EQ(children.size(), 1u);
