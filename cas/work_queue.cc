@@ -58,10 +58,10 @@ void WorkQueue::forget(std::uint64_t number) {
 }
 
 void WorkQueue::stop() {
-  std::deque<Task> dropped_demand;
-  std::deque<Task> dropped_background;
-  decltype(timed_) dropped_timed;
   {
+    std::deque<Task> dropped_demand;  // all are destroyed without the lock
+    std::deque<Task> dropped_background;
+    decltype(timed_) dropped_timed;
     MutexLock lock(mu_);
     stopping_ = true;
     dropped_demand.swap(demand_);

@@ -1,0 +1,117 @@
+// What every BlobSource must do, run over each of them: include this in one test program, and
+// instantiate BlobSourceContract with one factory for each kind.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cas/blob_source.h"
+#include "tests/support/image_maker.h"
+
+namespace imsy::cas {
+
+// A source with what it needs to work, which lives as long.
+class SourceUnderTest {
+ public:
+  virtual ~SourceUnderTest() = default;
+  virtual BlobSource& source() = 0;
+  virtual void add(const Bytes& blob) = 0;
+};
+
+struct SourceKind {
+  std::string name;
+  std::function<std::unique_ptr<SourceUnderTest>()> make;
+};
+
+class BlobSourceContract : public ::testing::TestWithParam<SourceKind> {
+ protected:
+  Result<Bytes> read(const BlobRange& range) {
+    std::promise<Result<Bytes>> promise;
+    auto future = promise.get_future();
+    under_test_->source().read(range,
+                               [&](Result<Bytes> bytes) { promise.set_value(std::move(bytes)); });
+    return future.get();
+  }
+  BlobRange range(std::uint64_t offset, std::uint64_t length) const {
+    return {digest_, blob_.size(), offset, length};
+  }
+  void SetUp() override { under_test_->add(blob_); }
+
+  const Bytes blob_ = test::random_bytes(300'000, 7);
+  const Digest digest_ = sha256(blob_);
+  const std::unique_ptr<SourceUnderTest> under_test_ = GetParam().make();
+};
+
+TEST_P(BlobSourceContract, GivesExactlyTheBytesAskedFor) {
+  for (const auto& [offset, length] : std::vector<std::pair<std::uint64_t, std::uint64_t>>{
+           {0, 1}, {0, 300'000}, {299'999, 1}, {1'000, 65'536}}) {
+    const auto bytes = read(range(offset, length));
+    ASSERT_TRUE(bytes) << bytes.error().message();
+    ASSERT_EQ(bytes->size(), length);
+    EXPECT_TRUE(std::equal(bytes->begin(), bytes->end(),
+                           blob_.begin() + static_cast<std::ptrdiff_t>(offset)))
+        << offset;
+  }
+}
+
+TEST_P(BlobSourceContract, SaysThatItHasNoSuchBlob) {
+  BlobRange other = range(0, 10);
+  other.blob = sha256("another blob");
+  const auto bytes = read(other);
+  ASSERT_FALSE(bytes);
+  EXPECT_EQ(bytes.error().code(), Errc::kNotFound) << bytes.error().message();
+}
+
+TEST_P(BlobSourceContract, RefusesABlobOfAnotherSize) {
+  BlobRange longer = range(10, 10);
+  longer.blob_size += 1;
+  const auto bytes = read(longer);
+  ASSERT_FALSE(bytes);
+  EXPECT_EQ(bytes.error().code(), Errc::kInvalid) << bytes.error().message();
+}
+
+TEST_P(BlobSourceContract, AnswersEachOfManyRequestsOnce) {
+  constexpr unsigned kThreads = 4;
+  constexpr unsigned kEach = 25;
+  std::vector<std::atomic<int>> answers(kThreads * kEach);
+  std::atomic<unsigned> left{kThreads * kEach};
+  std::promise<void> all;
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (unsigned i = 0; i < kEach; ++i) {
+        const unsigned number = t * kEach + i;
+        under_test_->source().read(range(number * 100, 100), [&, number](Result<Bytes> bytes) {
+          const bool right =
+              bytes && std::equal(bytes->begin(), bytes->end(), blob_.begin() + number * 100);
+          answers[number] += right ? 1 : 1000;
+          if (--left == 0) all.set_value();
+        });
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  all.get_future().wait();
+  for (const auto& count : answers) EXPECT_EQ(count, 1);
+}
+
+TEST_P(BlobSourceContract, MayBeAskedFromItsOwnThread) {
+  std::promise<Result<Bytes>> promise;
+  under_test_->source().read(range(0, 5), [&](const Result<Bytes>& first) {
+    EXPECT_TRUE(first);
+    under_test_->source().read(range(5, 5),
+                               [&](Result<Bytes> second) { promise.set_value(std::move(second)); });
+  });
+  const auto bytes = promise.get_future().get();
+  ASSERT_TRUE(bytes) << bytes.error().message();
+  EXPECT_TRUE(std::equal(bytes->begin(), bytes->end(), blob_.begin() + 5));
+}
+
+}  // namespace imsy::cas
