@@ -101,12 +101,23 @@ TEST_F(BlobTest, AShorterOneIsAnError) {
   EXPECT_FALSE(fetch(descriptor_of(content)));
 }
 
-TEST_F(BlobTest, EndlessOrEncodedIsAnError) {
+TEST_F(BlobTest, AnEndlessOneIsNotFollowed) {
   const std::string content = noise(5000);
   server_.add_blob(content);
   server_.fault("GET", "/blobs/", 1,
                 [](const FakeRequest&, FakeResponse& response) { response.endless = true; });
-  expect_error(descriptor_of(content), Errc::kCorrupt);
+  // The reader may be done, with all the right bytes, before one too many arrives.
+  auto result = fetch(descriptor_of(content));
+  if (result) {
+    EXPECT_EQ(*result, content);
+  } else {
+    EXPECT_EQ(result.error().code(), Errc::kCorrupt) << result.error().message();
+  }
+}
+
+TEST_F(BlobTest, AnEncodedOneIsAnError) {
+  const std::string content = noise(5000);
+  server_.add_blob(content);
   server_.fault("GET", "/blobs/", 1, [](const FakeRequest&, FakeResponse& response) {
     response.set("Content-Encoding", "gzip");
   });
