@@ -1,6 +1,6 @@
 #include "cli/stat.h"
 
-#include <spdlog/fmt/fmt.h>
+#include <fmt/format.h>
 
 #include <array>
 #include <cstddef>

@@ -19,6 +19,16 @@ function(imsy_program name)
   install(TARGETS ${name} RUNTIME DESTINATION bin)
 endfunction()
 
+# What all tests are compiled with: GoogleTest's headers once for all of them, and no optimisation.
+# It halves the time of a build.
+set(empty ${CMAKE_BINARY_DIR}/generated/test_headers.cc)
+file(GENERATE OUTPUT ${empty} CONTENT "// nothing of its own\n")
+add_library(imsy_test_headers OBJECT ${empty})
+target_precompile_headers(imsy_test_headers PRIVATE <gmock/gmock.h> <gtest/gtest.h>)
+target_compile_options(imsy_test_headers PUBLIC -pthread $<$<CONFIG:RelWithDebInfo>:-O0>)
+target_link_libraries(imsy_test_headers
+  PUBLIC GTest::gtest_main GTest::gmock spdlog::spdlog Threads::Threads imsy_warnings)
+
 # imsy_test(NAME SOURCES ... LINK ...) defines a GoogleTest program; its cases get the label "unit".
 function(imsy_test name)
   cmake_parse_arguments(arg "" "LABEL" "SOURCES;LINK" ${ARGN})
@@ -26,7 +36,8 @@ function(imsy_test name)
     set(arg_LABEL unit)
   endif()
   add_executable(${name} ${arg_SOURCES})
-  target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gtest_main GTest::gmock imsy_warnings)
+  target_link_libraries(${name} PRIVATE ${arg_LINK} imsy_test_headers)
+  target_precompile_headers(${name} REUSE_FROM imsy_test_headers)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL} TIMEOUT 120)
 endfunction()
 

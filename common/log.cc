@@ -1,8 +1,25 @@
 #include "common/log.h"
 
 #include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <memory>
+#include <utility>
 
 namespace imsy::log {
+namespace {
+
+spdlog::level::level_enum to_spdlog(Level level) {
+  switch (level) {
+    case Level::kDebug: return spdlog::level::debug;
+    case Level::kInfo: return spdlog::level::info;
+    case Level::kWarn: return spdlog::level::warn;
+    case Level::kError: return spdlog::level::err;
+  }
+  return spdlog::level::critical;
+}
+
+}  // namespace
 
 Status configure(std::string_view level) {
   const auto parsed = spdlog::level::from_str(std::string(level));
@@ -17,6 +34,11 @@ Status configure(std::string_view level) {
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
   return {};
+}
+
+void write(Level level, fmt::string_view format, fmt::format_args args) {
+  if (!spdlog::should_log(to_spdlog(level))) return;
+  spdlog::log(to_spdlog(level), printable(fmt::vformat(format, args)));
 }
 
 std::string printable(std::string_view text) {

@@ -5,8 +5,7 @@
 // Threads: any.
 #pragma once
 
-#include <spdlog/fmt/fmt.h>
-#include <spdlog/spdlog.h>
+#include <fmt/core.h>
 
 #include <string>
 #include <string_view>
@@ -22,26 +21,26 @@ Status configure(std::string_view level);
 // those must not make lines of their own.
 std::string printable(std::string_view text);
 
+enum class Level { kDebug, kInfo, kWarn, kError };
+
+// What the functions below call; formats only what is going to be written.
+void write(Level level, fmt::string_view format, fmt::format_args args);
+
 template <typename... Args>
-void write(spdlog::level::level_enum level, fmt::format_string<Args...> text, Args&&... args) {
-  if (!spdlog::should_log(level)) return;
-  spdlog::log(level, "{}", printable(fmt::format(text, std::forward<Args>(args)...)));
+void debug(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kDebug, format, fmt::make_format_args(args...));
 }
 template <typename... Args>
-void debug(fmt::format_string<Args...> text, Args&&... args) {
-  write(spdlog::level::debug, text, std::forward<Args>(args)...);
+void info(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kInfo, format, fmt::make_format_args(args...));
 }
 template <typename... Args>
-void info(fmt::format_string<Args...> text, Args&&... args) {
-  write(spdlog::level::info, text, std::forward<Args>(args)...);
+void warn(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kWarn, format, fmt::make_format_args(args...));
 }
 template <typename... Args>
-void warn(fmt::format_string<Args...> text, Args&&... args) {
-  write(spdlog::level::warn, text, std::forward<Args>(args)...);
-}
-template <typename... Args>
-void error(fmt::format_string<Args...> text, Args&&... args) {
-  write(spdlog::level::err, text, std::forward<Args>(args)...);
+void error(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kError, format, fmt::make_format_args(args...));
 }
 
 }  // namespace imsy::log
