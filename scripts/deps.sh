@@ -8,7 +8,8 @@ build=(
   build-essential cmake ninja-build pkg-config
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
   libfuse3-dev fuse3 libssl-dev libzstd-dev libcurl4-openssl-dev libisal-dev libsqlite3-dev
-  nlohmann-json3-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev libcpp-httplib-dev libre2-dev
+  nlohmann-json3-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
+  libcpp-httplib-dev libre2-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 tests=(ca-certificates git python3 zstd mmdebstrap)
