@@ -12,7 +12,7 @@ SOURCES = $(shell find . \( -path ./build -o -path ./.cache -o -path ./.git \) -
 export PYTHONDONTWRITEBYTECODE := 1
 
 .NOTPARALLEL:
-.PHONY: deps all tools test integration e2e conformance demo asan tsan fuzz format style tidy \
+.PHONY: deps all tools test integration e2e conformance demo bench asan tsan fuzz format style tidy \
         install clean
 
 all:            ## build everything
@@ -32,13 +32,17 @@ conformance: tools all
 	$(AS_ROOT) $(CTEST) --test-dir build/dev -L conformance
 demo: tools all ## two versions of a real image: ordinary and converted, side by side
 	$(AS_ROOT) scripts/demo.py
+bench: deps     ## speed of the parts, medians of five, beside a limit in the same run
+	cmake --preset bench
+	cmake --build build/bench -j$(JOBS) --target benchmarks
+	scripts/bench.sh build/bench
 asan tsan: deps ## unit tests under AddressSanitizer and UBSan, or under ThreadSanitizer
 	cmake --preset $@
 	cmake --build build/$@ -j$(JOBS)
 	$(CTEST) --test-dir build/$@ -L unit
 fuzz: deps      ## every fuzz target for FUZZ_SECONDS
 	cmake --preset fuzz
-	cmake --build build/fuzz -j$(JOBS)
+	cmake --build build/fuzz -j$(JOBS) --target fuzz_targets
 	scripts/fuzz.sh build/fuzz $(FUZZ_SECONDS)
 format:
 	clang-format -i $(SOURCES)

@@ -41,6 +41,8 @@ function(imsy_test name)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL} TIMEOUT 120)
 endfunction()
 
+add_custom_target(fuzz_targets)
+
 # imsy_fuzz(NAME SOURCES ... LINK ...) defines a libFuzzer target; built by the fuzz preset only.
 function(imsy_fuzz name)
   cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
@@ -49,5 +51,18 @@ function(imsy_fuzz name)
     target_link_libraries(${name} PRIVATE ${arg_LINK} imsy_warnings)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+    add_dependencies(fuzz_targets ${name})
   endif()
+endfunction()
+
+add_custom_target(benchmarks)
+
+# imsy_bench(NAME SOURCES ... LINK ...) defines a Google Benchmark program; built by the bench
+# preset only.
+function(imsy_bench name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LINK} benchmark::benchmark imsy_warnings)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)
+  add_dependencies(benchmarks ${name})
 endfunction()
