@@ -16,6 +16,7 @@ constexpr std::string_view kOpaqueMarker = ".wh..wh..opq";
 constexpr std::size_t kNameMax = 255;
 constexpr std::size_t kPathMax = 4095;
 constexpr std::size_t kXattrsMax = 64u << 10;
+constexpr std::uint32_t kNobody = 0xffffffff;
 
 // A name for messages: control characters and bytes beyond ASCII are escaped, long names cut.
 std::string quoted(std::string_view name) {
@@ -59,14 +60,21 @@ Result<std::vector<std::string_view>> split(std::string_view path) {
   return parts;
 }
 
+// The first two would steer overlayfs, labels belong to the host's policy.
 bool dropped_xattr(std::string_view name) {
   return name.starts_with("trusted.") || name.starts_with("user.overlay.") ||
-         name == "security.selinux" || name == "security.ima";
+         name == "security.selinux";
 }
 
 // The kernel takes version 1, 2 and 3 of the structure, which have these sizes.
 bool plausible_capability(std::string_view value) {
   return value.size() == 12 || value.size() == 20 || value.size() == 24;
+}
+
+Error no_such_device(const Header& header) {
+  return refuse(header, "device " + std::to_string(header.device_major) + ":" +
+                            std::to_string(header.device_minor) +
+                            " does not exist in Linux, whose last one is 4095:1048575");
 }
 
 NodeType node_type(Type type) {
@@ -219,6 +227,10 @@ Status LayerTree::apply_node(InodeId parent, std::string_view name, const Header
   Inode inode;
   inode.type = node_type(header.type);
   if (inode.type == NodeType::kRegular) inode.content = content;
+  if (header.device_major >= cdc::kDeviceMajorLimit ||
+      header.device_minor >= cdc::kDeviceMinorLimit) {
+    return no_such_device(header);
+  }
   inode.device_major = header.device_major;
   inode.device_minor = header.device_minor;
   if (inode.type == NodeType::kSymlink) {
@@ -242,6 +254,9 @@ Status LayerTree::set_attributes(Inode& inode, const Header& header) {
   } else {
     inode.mode = static_cast<std::uint16_t>(header.mode & 07777);
   }
+  if (header.uid == kNobody || header.gid == kNobody) {
+    return refuse(header, "4294967295 is no owner; it means \"unchanged\" to chown(2)");
+  }
   inode.uid = header.uid;
   inode.gid = header.gid;
   inode.mtime_s = header.mtime_s;
@@ -254,8 +269,13 @@ Status LayerTree::set_attributes(Inode& inode, const Header& header) {
       ++warnings_.dropped_xattrs;
       continue;
     }
-    if (name.empty() || name.size() > kNameMax || value.size() > kXattrsMax) {
+    if (name.size() > kNameMax || value.size() > kXattrsMax) {
       return refuse(header, "extended attribute " + quoted(name) + " is too large");
+    }
+    if (!cdc::is_legal_xattr(name)) {
+      return refuse(header, "extended attribute " + quoted(name) +
+                                " is not in user.*, security.* or system.*, and no image may "
+                                "carry others; remove it");
     }
     if (name == "security.capability" && !plausible_capability(value)) {
       return refuse(header, "security.capability has a size that no kernel accepts");

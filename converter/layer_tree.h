@@ -35,7 +35,7 @@ struct LayerWarnings {
   std::uint64_t symlinked_parents = 0;  // followed inside the root
   std::uint64_t ignored_whiteouts = 0;  // ".wh..wh.*" other than the opaque marker
   std::uint64_t whiteout_devices = 0;   // character devices 0:0, taken as whiteouts
-  std::uint64_t dropped_xattrs = 0;     // trusted.*, user.overlay.*, security.selinux, .ima
+  std::uint64_t dropped_xattrs = 0;     // trusted.*, user.overlay.*, security.selinux
 };
 
 class LayerTree {

@@ -253,6 +253,17 @@ TEST_F(ConvertRefuses, ALayerThatIsNoTar) {
   EXPECT_THAT(refusal(), HasSubstr("layer sha256:"));
 }
 
+TEST_F(ConvertRefuses, AnEntryThatNoNodeCouldServeAndNamesLayerAndPath) {
+  auto device = header(Type::kCharDevice, "dev/odd");
+  device.device_major = 5000;
+  const Bytes tar = TarBuilder().add(device).finish();
+  const auto layer = put(*source_, oci::media_type::kOciLayer, tar);
+  put_image("amd64", "v1", {layer}, {sha256(tar)});
+  const auto message = refusal();
+  EXPECT_THAT(message, HasSubstr("layer " + layer.digest.to_string()));
+  EXPECT_THAT(message, HasSubstr("entry \"dev/odd\""));
+}
+
 TEST_F(ConvertRefuses, ATagThatIsNotThere) {
   EXPECT_THAT(refusal(), HasSubstr("v1"));
 }

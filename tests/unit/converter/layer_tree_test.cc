@@ -474,14 +474,14 @@ TEST_F(LayerTreeTest, KeepsAttributesThatBelongToTheImageAndDropsTheHosts) {
               {"system.posix_acl_access", "acl"},
               {"trusted.overlay.opaque", "y"},
               {"user.overlay.redirect", "/x"},
-              {"security.selinux", "label"},
-              {"security.ima", "x"}};
+              {"security.ima", "signature"},
+              {"security.selinux", "label"}};
   expect_ok({{f}});
   std::vector<std::string> names;
   for (const auto& xattr : at("a").xattrs) names.push_back(xattr.name);
-  EXPECT_THAT(names,
-              UnorderedElementsAre("user.mine", "security.capability", "system.posix_acl_access"));
-  EXPECT_EQ(tree_.warnings().dropped_xattrs, 4u);
+  EXPECT_THAT(names, UnorderedElementsAre("user.mine", "security.capability", "security.ima",
+                                          "system.posix_acl_access"));
+  EXPECT_EQ(tree_.warnings().dropped_xattrs, 3u);
 }
 
 TEST_F(LayerTreeTest, RefusesAttributesThatNoFileSystemTakes) {
@@ -496,6 +496,39 @@ TEST_F(LayerTreeTest, RefusesAttributesThatNoFileSystemTakes) {
   capability.xattrs["security.capability"] = "short";
   EXPECT_THAT(refusal({{capability}}), HasSubstr("no kernel"));
 }
+
+TEST_F(LayerTreeTest, RefusesAttributesThatNoImageMayCarry) {
+  for (const std::string name :
+       {"com.apple.quarantine", "user.", "user", "security.", "", "lustre.lov"}) {
+    Header f = file("d/a");
+    f.xattrs[name] = "x";
+    const std::string message = refusal({{f}});
+    EXPECT_THAT(message, HasSubstr("entry \"d/a\""));
+    EXPECT_THAT(message, HasSubstr("\"" + name + "\" is not in user.*"));
+  }
+}
+
+// --- numbers ---
+
+TEST_F(LayerTreeTest, RefusesDeviceNumbersBeyondLinux) {
+  EXPECT_THAT(refusal({{device("dev/x", 4096, 0)}}),
+              HasSubstr("entry \"dev/x\": device 4096:0 does not exist"));
+  EXPECT_THAT(refusal({{device("dev/x", 0, 1u << 20)}}), HasSubstr("device 0:1048576"));
+  expect_ok({{device("dev/last", 4095, (1u << 20) - 1)}});
+  EXPECT_EQ(at("dev/last").device_major, 4095u);
+  EXPECT_EQ(at("dev/last").device_minor, (1u << 20) - 1);
+}
+
+TEST_F(LayerTreeTest, RefusesAnOwnerThatChownCannotSet) {
+  Header f = file("a");
+  f.uid = 0xffffffff;
+  EXPECT_THAT(refusal({{f}}), HasSubstr("entry \"a\": 4294967295 is no owner"));
+  Header root = dir("./");
+  root.gid = 0xffffffff;
+  EXPECT_THAT(refusal({{root}}), HasSubstr("no owner"));
+}
+
+// --- symlinks ---
 
 TEST_F(LayerTreeTest, RefusesImpossibleSymlinkTargets) {
   EXPECT_THAT(refusal({{symlink("s", "")}}), HasSubstr("4095"));
