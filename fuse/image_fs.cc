@@ -3,10 +3,13 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <mutex>
 #include <optional>
 #include <utility>
+
+#include "fuse/errno.h"
 
 namespace imsy::fuse {
 namespace {
@@ -17,6 +20,12 @@ constexpr std::uint64_t kDotEntries = 2;    // "." and ".." stand before all oth
 
 Error no_such_node() {
   return Error(Errc::kNotFound, "no such node");
+}
+// A program is told EIO of content that does not come, whatever the reason: any other errno would
+// speak of its own call. The reason stays in the message, for the log.
+Error content_error(const Error& error) {
+  if (to_errno(error.code()) == EIO) return error;
+  return Error(Errc::kUnavailable, std::string(to_string(error.code())) + ": " + error.message());
 }
 Error not_a_directory() {
   return Error(Errc::kFailedPrecondition, "not a directory");
@@ -283,6 +292,7 @@ std::uint64_t ImageFs::read(NodeId node, std::uint64_t offset, std::uint32_t len
   // The callback holds the image, so that remove() does not cut off a read in progress.
   return at->image->read(inode.value, offset, cut,
                          [image = at->image, cut, done = std::move(done)](Result<Bytes> bytes) {
+                           if (!bytes) bytes = content_error(bytes.error());
                            if (bytes && bytes->size() != cut) {
                              // The kernel would show the rest as zeros.
                              bytes = Error(Errc::kInternal, "got " + std::to_string(bytes->size()) +

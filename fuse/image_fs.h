@@ -79,6 +79,8 @@ class ImageFs {
 
   // Content of a regular file, cut at its end. `done` runs once: before this returns when the bytes
   // are present, else later on another thread. The number is for cancel(); 0: done has run.
+  // kNotFound, kFailedPrecondition: as above. Content that does not come, for whatever reason, is
+  // an error that means EIO.
   std::uint64_t read(NodeId node, std::uint64_t offset, std::uint32_t length, ReadDone done);
   // The reader gave up. Reads of a slot that was removed since run to their end all the same.
   void cancel(NodeId node, std::uint64_t read);

@@ -1,10 +1,12 @@
 // imsy-snapshotter as a process, with imsy images from a registry, as containerd would drive it.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <fstream>
 #include <future>
@@ -12,6 +14,7 @@
 #include <thread>
 
 #include "cdc/anchor.h"
+#include "common/io.h"
 #include "oci/tar/tar.h"
 #include "tests/integration/snapshotter_harness.h"
 #include "tests/support/fake_registry.h"
@@ -41,6 +44,14 @@ struct Image {
             {"containerd.io/snapshot/imsy.config", config.to_string()}};
   }
 };
+
+// The errno of reading the file's first byte, or 0.
+int read_error(const std::filesystem::path& path) {
+  const auto file = open_file(path, O_RDONLY);
+  EXPECT_TRUE(file) << file.error().message();
+  char byte = 0;
+  return file && read(file->get(), &byte, 1) < 0 ? errno : 0;
+}
 
 class LazyTest : public ::testing::Test {
  protected:
@@ -291,6 +302,31 @@ TEST_F(LazyTest, AnImageMovesToAnotherRegistry) {
   ASSERT_TRUE(again.prepare("default/9/container", names.back(), {}, &mounts).ok());
   expect_content(mounts, image);
   EXPECT_GT(moved->count("GET", "/v2/moved/blobs/"), 0U);
+}
+
+TEST_F(LazyTest, ContentThatNoRegistryHasIsAnInputOutputError) {
+  start("background_fill = false\n");
+  const Image image = publish(19);
+  Client client(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", pull(client, image).back(), {}, &mounts).ok());
+  const Digest& blob = image.made.anchor.data_layers[0].blob;
+  const std::string bytes = *registry_->blob(blob);
+  const Mounted mounted(mounts, folder_ / "mounted");
+  registry_->remove_blob(blob);
+  EXPECT_EQ(read_error(mounted.path() / "data/small"), EIO) << process_->log();
+  EXPECT_THAT(process_->log(), HasSubstr("no registry has its content"));
+  EXPECT_THAT(process_->log(), ::testing::ContainsRegex("answered EIO .*not found"));
+  // Not the range that was asked for.
+  registry_->set_blob(blob, bytes);
+  registry_->fault("GET", "/blobs/", FakeRegistry::kAlways,
+                   [](const FakeRequest&, FakeResponse& response) {
+                     response.set("Content-Range", "bytes 0-0/1");
+                   });
+  EXPECT_EQ(read_error(mounted.path() / "data/small"), EIO) << process_->log();
+  EXPECT_THAT(process_->log(), ::testing::ContainsRegex("answered EIO .*invalid"));
+  registry_->clear_faults();
+  EXPECT_EQ(mounted.read("data/small"), as_text(image.made.files.at("data/small")));
 }
 
 TEST_F(LazyTest, WithoutRegistryOrContainerdTheImageIsUnpacked) {

@@ -326,7 +326,7 @@ TEST_F(ImageFsTest, CancelledReadsEnd) {
   const auto number = fs_.read(at("hard"), 0, 3, answer.done());
   fs_.cancel(at("hard"), number);
   EXPECT_EQ(answer.calls, 1);
-  EXPECT_EQ(answer.result.error().code(), Errc::kCancelled);
+  EXPECT_FALSE(answer.result);
 }
 
 TEST_F(ImageFsTest, ReadsInProgressOutliveTheRemovalOfTheirImage) {

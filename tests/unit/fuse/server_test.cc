@@ -368,6 +368,20 @@ TEST_F(ServerTest, FailuresAreCountedAndLoggedWithFileAndReason) {
   }
 }
 
+TEST_F(ServerTest, ContentThatDoesNotComeIsAlwaysAnInputOutputError) {
+  // A blob that is gone, an answer that is nonsense, a fetcher that ends: no fault of the
+  // program's.
+  for (const Errc code : {Errc::kNotFound, Errc::kInvalid, Errc::kAlreadyExists,
+                          Errc::kFailedPrecondition, Errc::kCancelled}) {
+    const std::string reason = "reason " + std::to_string(static_cast<int>(code));
+    image_->fail(cold_, Error(code, reason));
+    EXPECT_EQ(wire_->reply(wire_->read(at("bin/cold"), 0, 7)).error, EIO) << to_string(code);
+    EXPECT_THAT(log_.text(), HasSubstr(std::string(to_string(code)) + ": " + reason));
+  }
+  EXPECT_EQ(wire_->server().stats().eio, 5u);
+  EXPECT_EQ(log_.lines(), 5);
+}
+
 TEST_F(ServerTest, AReadThatFailedMaySucceedLater) {
   image_->fail(cold_, Error(Errc::kTimeout, "registry"));
   EXPECT_EQ(wire_->reply(wire_->read(at("bin/cold"), 0, 7)).error, EIO);
