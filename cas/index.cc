@@ -54,7 +54,6 @@ Status Index::prepare_file(const Layout& layout, Opened& opened) {
     }
   }
   if (opened.reason.empty()) return {};
-  opened.fresh = true;
   IMSY_TRY_ASSIGN(opened.set_aside, layout.set_index_aside());
   return {};
 }
@@ -69,9 +68,14 @@ Status Index::connect(Opened& opened) {
     IMSY_TRY_ASSIGN(run_, get.bind(1, std::string_view("run")).run_for_integer());
     IMSY_TRY_ASSIGN(const auto clean, get.bind(1, std::string_view("clean")).run_for_integer());
     opened.clean = clean == 1;
+    IMSY_TRY_ASSIGN(auto building,
+                    writer.database.prepare("SELECT COUNT(*) FROM meta WHERE key = 'building'"));
+    IMSY_TRY_ASSIGN(const auto marks, building.run_for_integer());
+    opened.built = marks == 0;
     ++run_;
     IMSY_TRY_ASSIGN(auto set, writer.database.prepare("UPDATE meta SET value = CASE key WHEN "
-                                                      "'run' THEN ?1 ELSE 0 END"));
+                                                      "'run' THEN ?1 WHEN 'clean' THEN 0 "
+                                                      "ELSE value END"));
     return set.bind(1, run_).run();
   }));
   // The names of the database and its log, too.
@@ -86,14 +90,15 @@ Result<Index::Opened> Index::open(const Layout& layout) {
   IMSY_TRY(prepare_file(layout, opened));
   opened.index.reset(new Index(layout));
   if (auto connected = opened.index->connect(opened); !connected) {
-    if (connected.error().code() != Errc::kCorrupt || opened.fresh) return connected.error();
+    const bool is_new = !opened.reason.empty();
+    if (connected.error().code() != Errc::kCorrupt || is_new) return connected.error();
     // Damage that only writing finds.
     opened.index.reset(new Index(layout));
     opened.reason = connected.error().message();
-    opened.fresh = true;
     IMSY_TRY_ASSIGN(opened.set_aside, layout.set_index_aside());
     IMSY_TRY(opened.index->connect(opened));
   }
+  if (!opened.built && opened.reason.empty()) opened.reason = "the last rebuild was cut off";
   Index* index = opened.index.get();
   index->thread_ = std::thread([index] { index->run(); });
   return opened;

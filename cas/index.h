@@ -61,9 +61,9 @@ class Index {
   struct Opened {
     std::unique_ptr<Index> index;
     bool clean = true;      // the last process closed it
-    bool fresh = false;     // made just now
+    bool built = true;      // else it is new, or was left half made: the files have to be put in
     std::string set_aside;  // name of the broken one that it replaces
-    std::string reason;     // and what was wrong with that
+    std::string reason;     // why it is not built
   };
 
   // kFailedPrecondition: written by a newer version. A broken one is set aside and made anew.
@@ -101,6 +101,8 @@ class Index {
   Result<std::vector<ImageRow>> images();
 
   // --- after a crash
+  // All that the files say is in the index: from now on, durably, it is built.
+  Status finish_building();
   // Makes the rows agree with the files in objects/: those without a row are complete and not
   // verified; rows without a file lose that.
   Status adopt(const std::vector<Layout::ObjectFile>& files);

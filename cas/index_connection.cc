@@ -36,7 +36,7 @@ CREATE TABLE owner(
   object INTEGER NOT NULL,
   PRIMARY KEY(image, object)) WITHOUT ROWID;
 CREATE INDEX owner_object ON owner(object);
-INSERT INTO meta VALUES('run', 0), ('clean', 1);
+INSERT INTO meta VALUES('run', 0), ('clean', 1), ('building', 1);
 )sql";
 
 // An object that content of several trust domains went into is shared with nobody ('?'). No domain

@@ -143,6 +143,11 @@ Status Index::adopt(const std::vector<Layout::ObjectFile>& files) {
   });
 }
 
+Status Index::finish_building() {
+  MutexLock lock(write_mu_);
+  return durably([&] { return writer_->database.run("DELETE FROM meta WHERE key = 'building'"); });
+}
+
 Status Index::restore_trust_domains() {
   MutexLock lock(write_mu_);
   return watch(writer_->database.run(kRestoreDomains));

@@ -51,7 +51,7 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
   IMSY_TRY_ASSIGN(const auto manifests, layout.manifests());
   IMSY_TRY_ASSIGN(const auto complete, list_objects(layout, Place::kObjects));
   IMSY_TRY_ASSIGN(const auto partial, list_objects(layout, Place::kPartial));
-  if (manifests.empty() && complete.empty() && partial.empty()) return {};
+  if (manifests.empty() && complete.empty() && partial.empty()) return index.finish_building();
   IMSY_TRY(index.adopt(complete));
   std::unordered_set<cdc::ObjectId> files;
   for (const auto& file : complete) files.insert(file.id);
@@ -70,10 +70,10 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
     IMSY_TRY(index.flush());
   }
   IMSY_TRY(index.restore_trust_domains());
+  IMSY_TRY(index.finish_building());
   log::warn(
-      "store {}: the index was rebuilt ({}{}): {} images, {} objects, {} partial objects, {} "
-      "images "
-      "lost",
+      "store {}: the index was rebuilt ({}{}): {} images, {} objects, {} partial objects, "
+      "{} images lost",
       layout.root().string(), opened.reason,
       opened.set_aside.empty() ? "" : "; the old one is kept as " + opened.set_aside,
       manifests.size() - lost, complete.size(), partial.size(), lost);

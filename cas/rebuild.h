@@ -21,8 +21,9 @@ struct StoredImage {
 };
 Result<StoredImage> read_image(const Layout& layout, const Digest& manifest);
 
-// Fills a new index from manifests/, objects/ and partial/. Images come back with their owners; all
-// objects will be hashed before they are used. One log line. Nothing to do in a new store.
+// Fills an index that is not built from manifests/, objects/ and partial/. Images come back with
+// their owners; all objects will be hashed before they are used. Cut off, it is done again at the
+// next start. One log line, none in a new store.
 Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& opened);
 
 // Makes an index that a crash left agree with the files.

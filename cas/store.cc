@@ -74,13 +74,13 @@ Result<std::unique_ptr<Store>> LiveStore::open(const std::filesystem::path& root
 Status LiveStore::start() {
   IMSY_TRY_ASSIGN(Index::Opened opened, Index::open(layout_));
   index_ = std::move(opened.index);
-  if (opened.fresh) {
+  if (!opened.built) {
     IMSY_TRY(rebuild_index(layout_, *index_, opened));
   } else if (!opened.clean) {
     IMSY_TRY(adopt_files(layout_, *index_));
   }
   IMSY_TRY_ASSIGN(const auto images, index_->images());
-  if (!opened.fresh) IMSY_TRY(sweep_manifests(layout_, images));
+  if (opened.built) IMSY_TRY(sweep_manifests(layout_, images));
   MutexLock lock(domains_mu_);
   for (const auto& image : images) domains_[image.manifest] = image.trust_domain;
   return {};

@@ -7,6 +7,8 @@
 #include <fstream>
 #include <thread>
 
+#include "cas/index.h"
+#include "cas/layout.h"
 #include "common/io.h"
 #include "tests/unit/cas/fixture.h"
 
@@ -716,6 +718,62 @@ TEST_F(StoreTest, RebuildsATruncatedIndex) {
     EXPECT_OK(store_->load_image(image_.manifest->digest()));
     close();
   }
+}
+
+// As a rebuild leaves the store that ends after the first image.
+class HalfRebuilt : public StoreTest {
+ protected:
+  void SetUp() override {
+    open();
+    ASSERT_OK(add(*store_, image_));
+    ASSERT_OK(add(*store_, second_));
+    put_all(*store_, image_);
+    close();
+    fs::remove(root() / "index.db");
+    const auto layout = Layout::open(root(), /*lock=*/true);
+    ASSERT_OK(layout);
+    const auto index = Index::open(*layout);
+    ASSERT_OK(index);
+    ASSERT_OK(index->index->add_image({image_.manifest->digest(), image_.anchor_text, ""},
+                                      *image_.manifest));
+    fs::copy(root() / "index.db", dir_.path() / "index.db");
+    fs::copy(root() / "index.db-wal", dir_.path() / "index.db-wal");
+  }
+  void expect_all_is_there() {
+    EXPECT_OK(store_->load_image(image_.manifest->digest()));
+    EXPECT_OK(store_->load_image(second_.manifest->digest()));
+    EXPECT_TRUE(object("bin/large")->has_chunk(0));
+    const auto stats = store_->stats();
+    ASSERT_OK(stats);
+    EXPECT_EQ(stats->images.size(), 2u);
+    EXPECT_EQ(stats->objects, 3u);
+  }
+  const test::MadeImage second_ = test::ImageMaker().file("second", "image").make();
+};
+
+TEST_F(HalfRebuilt, IsRebuiltAgainAfterAKill) {
+  fs::remove(root() / "index.db");
+  fs::rename(dir_.path() / "index.db", root() / "index.db");
+  fs::rename(dir_.path() / "index.db-wal", root() / "index.db-wal");
+  open();
+  expect_all_is_there();
+  reopen();
+  expect_all_is_there();
+}
+
+TEST_F(HalfRebuilt, IsRebuiltAgainAfterAnError) {
+  open();
+  expect_all_is_there();
+}
+
+TEST_F(HalfRebuilt, OnceRebuiltItIsSweptAsEver) {
+  open();
+  ASSERT_OK(store_->remove_image(second_.manifest->digest()));
+  close();
+  const fs::path stray = root() / "manifests" / second_.manifest->digest().hex();
+  std::ofstream(stray) << "half";
+  open();
+  EXPECT_FALSE(fs::exists(stray));
 }
 
 TEST_F(StoreTest, NoticesAfterACrashThatATableIsDamaged) {
