@@ -139,7 +139,8 @@ RequestPtr Engine::next_request(const ImagePtr& image) {
   {
     MutexLock lock(image->mu);
     image->fill.cursor = frame;
-    std::erase_if(chosen, [&](std::uint32_t f) { return !image->frames.insert(f).second; });
+    auto& taken = image->frames;
+    std::erase_if(chosen, [&taken](std::uint32_t f) { return !taken.insert(f).second; });
   }
   if (chosen.empty()) return nullptr;
   carry(*request);
