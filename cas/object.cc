@@ -179,6 +179,12 @@ void StoredObject::reject(std::uint64_t offset) {
 
 void StoredObject::lose(std::uint32_t index, std::string_view why) {
   MutexLock lock(mu_);
+  // The others are hashed before they are believed again. If the file was cut short, writing behind
+  // its end would make holes of them.
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    std::uint8_t present = kPresent;
+    if (states_[i].compare_exchange_strong(present, kUnknown)) ++missing_;
+  }
   if (states_[index].exchange(kAbsent) == kPresent) ++missing_;
   complete_ = false;
   log::warn("store {}: object {}, chunk {} at offset {} is lost: {}", layout_.root().string(),

@@ -6,8 +6,8 @@
 //                             '--a chunk turns out to be bad---'
 //
 // A chunk is unknown (an earlier run may have left it), absent or present. Unknown ends by hashing;
-// present ends only when reading fails. Before an object leaves objects/ the index forgets,
-// durably, that it was complete; only then may its bytes change.
+// present ends only when some chunk of the object turns out to be bad. Before an object leaves
+// objects/ the index forgets, durably, that it was complete; only then may its bytes change.
 //
 // Threads: all methods from any thread. docs/locks.md.
 #pragma once

@@ -91,6 +91,7 @@ Status run_daemon(const DaemonOptions& options) {
   int signal = 0;
   while (signal <= 0) {
     write_stats(stats, *node);
+    node->maintain();
     const timespec second = {1, 0};
     signal = sigtimedwait(&signals, nullptr, &second);
   }

@@ -73,6 +73,10 @@ Node::~Node() {
   store_.reset();
 }
 
+void Node::maintain() {
+  if (lazy_ != nullptr) lazy_->fill_what_was_lost();
+}
+
 Stats Node::stats() const {
   Stats stats;
   if (lazy_ == nullptr) return stats;

@@ -35,6 +35,8 @@ class Node {
   Images& images() { return *images_; }
   // Ends all waiting for registries and containerd; images() fails from then on.
   void stop();
+  // What has to be looked after now and then, about once a second. Waits for the disk.
+  void maintain();
   Stats stats() const;
 
  private:

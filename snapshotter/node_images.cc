@@ -88,12 +88,7 @@ void NodeImages::stop() {
   if (stop_.stop_requested()) return;
   stop_.request_stop();
   locks_.stop();
-  std::vector<std::shared_ptr<Live>> all;
-  {
-    MutexLock lock(mu_);
-    for (const auto& [slot, live] : live_) all.push_back(live);
-  }
-  for (const auto& live : all) live->source->close();
+  for (const auto& live : all_live()) live->source->close();
   images_.reset();
   locate_.reset();
 }
@@ -174,6 +169,13 @@ std::shared_ptr<NodeImages::Live> NodeImages::find_live(std::int64_t slot) const
   return found == live_.end() ? nullptr : found->second;
 }
 
+std::vector<std::shared_ptr<NodeImages::Live>> NodeImages::all_live() const {
+  std::vector<std::shared_ptr<Live>> all;
+  MutexLock lock(mu_);
+  for (const auto& [slot, live] : live_) all.push_back(live);
+  return all;
+}
+
 Status NodeImages::make_live(std::int64_t slot) {
   if (find_live(slot) != nullptr) return {};
   IMSY_TRY_ASSIGN(const ImageRecord expected, parts_.database.image(slot));
@@ -205,8 +207,6 @@ Status NodeImages::attach(const ImageRecord& record, const cdc::Anchor& anchor,
       });
   live->image =
       parts_.fetcher.attach(std::move(manifest), anchor, live->source, record.trust_domain);
-  const auto resident = parts_.store.is_resident(record.manifest);
-  live->resident = resident && *resident;
   // In the tree before it counts as live: others return to containerd upon that.
   IMSY_TRY(parts_.fs.add(static_cast<fuse::Slot>(record.slot), live->image));
   MutexLock lock(mu_);
@@ -252,19 +252,31 @@ void NodeImages::complete(std::int64_t slot) {
   });
 }
 
-void NodeImages::fill(const std::shared_ptr<Live>& live) {
-  if (!parts_.background_fill || live->filling.exchange(true)) return;
+// Begins the fill if it stands at `from`.
+void NodeImages::fill(const std::shared_ptr<Live>& live, Filling from) {
+  if (!parts_.background_fill) return;
+  if (!live->filling.compare_exchange_strong(from, Filling::kNow)) return;
   live->image->fill([weak = std::weak_ptr(live)](const Status& done) {
     const auto filled = weak.lock();
     if (filled == nullptr) return;
+    filled->filling = done ? Filling::kDone : Filling::kNot;
     if (done) {
-      filled->resident = true;
       log::info("image {} is resident", filled->record.manifest.to_string());
     } else if (done.error().code() != Errc::kCancelled) {
       log::error("image {} does not become resident: {}", filled->record.manifest.to_string(),
                  done.error().message());
     }
   });
+}
+
+void NodeImages::fill_what_was_lost() {
+  for (const auto& live : all_live()) {
+    if (live->filling != Filling::kDone) continue;
+    const auto resident = parts_.store.is_resident(live->record.manifest);
+    if (!resident || *resident) continue;
+    log::warn("image {} has lost content, it is filled again", live->record.manifest.to_string());
+    fill(live, Filling::kDone);
+  }
 }
 
 void NodeImages::release(const ImageRecord& image) {
@@ -283,9 +295,9 @@ void NodeImages::release(const ImageRecord& image) {
 
 std::vector<NodeImages::ImageStats> NodeImages::stats() const {
   std::vector<ImageStats> stats;
-  MutexLock lock(mu_);
-  for (const auto& [slot, live] : live_) {
-    stats.push_back({live->record.manifest, slot, live->resident,
+  for (const auto& live : all_live()) {
+    const auto resident = parts_.store.is_resident(live->record.manifest);
+    stats.push_back({live->record.manifest, live->record.slot, resident && *resident,
                      live->image->manifest()->tree().object_count()});
   }
   return stats;

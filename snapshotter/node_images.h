@@ -63,23 +63,27 @@ class NodeImages final : public Images {
   void complete(std::int64_t slot) override;
   void release(const ImageRecord& image) override;
 
+  // Fills those images again that were resident and have lost content since. To be called now and
+  // then; waits for the disk.
+  void fill_what_was_lost();
+
   struct ImageStats {
     Digest manifest;
     std::int64_t slot = 0;
     bool resident = false;
     std::uint64_t objects = 0;
   };
-  // Of the live images, by slot.
+  // Of the live images, by slot. Waits for the disk.
   std::vector<ImageStats> stats() const;
 
  private:
   class NodeAdmission;
+  enum class Filling { kNot, kNow, kDone };
   struct Live {
     ImageRecord record;
     std::shared_ptr<cas::Image> image;
     std::shared_ptr<LocatedSource> source;
-    std::atomic<bool> resident = false;
-    std::atomic<bool> filling = false;
+    std::atomic<Filling> filling = Filling::kNot;
   };
   struct Fetched {
     FetchedManifest manifest;
@@ -88,6 +92,7 @@ class NodeImages final : public Images {
   };
 
   std::shared_ptr<Live> find_live(std::int64_t slot) const;
+  std::vector<std::shared_ptr<Live>> all_live() const;
   Result<ImageQuery> query_for(const ImageRecord& record);
   Result<Fetched> fetch(const cdc::Anchor& anchor, const ImageQuery& query, Deadline deadline);
   // With the image's lock held:
@@ -99,7 +104,7 @@ class NodeImages final : public Images {
   void locate(std::int64_t slot, const LocatedSource::Located& located);
   Result<std::shared_ptr<cas::BlobSource>> locate_now(std::int64_t slot);
   std::shared_ptr<cas::BlobSource> remembered_source(std::int64_t slot);
-  void fill(const std::shared_ptr<Live>& live);
+  void fill(const std::shared_ptr<Live>& live, Filling from = Filling::kNot);
   void reconcile();
   void repair_later(const ImageRecord& record);
   Status repair(const ImageRecord& record);

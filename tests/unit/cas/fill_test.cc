@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <thread>
 
+#include "common/io.h"
 #include "tests/unit/cas/fetcher_fixture.h"
 
 namespace imsy::cas {
@@ -270,6 +271,20 @@ TEST_F(FillTest, WaitsForTheAcknowledgement) {
   while (faulty_->failed() < 2) std::this_thread::yield();
   faulty_->fail_resident(std::nullopt);
   EXPECT_OK(filled.get());
+}
+
+TEST_F(FillTest, CanBeDoneAgainWhenContentWasLost) {
+  source_->add(sample().blobs);
+  const auto image = attach(sample());
+  ASSERT_OK(fill(*image).get());
+  const auto path = object_path(dir_.path() / "store", "objects",
+                                sample().manifest->objects().id(sample().object("large")));
+  std::filesystem::resize_file(path, 500'000);
+  ASSERT_OK(start(*image, sample().object("large"), 1'999'000, 1'000).get());
+  EXPECT_FALSE(is_resident(sample()));
+  ASSERT_OK(fill(*image).get());
+  EXPECT_TRUE(is_resident(sample()));
+  EXPECT_EQ(*read_file(path, 3'000'000), sample().files.at("large"));
 }
 
 TEST_F(FillTest, WaitsForDescriptors) {

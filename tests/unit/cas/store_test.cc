@@ -529,6 +529,24 @@ TEST_F(StoreTest, AReadThatFailsMakesItsChunksMissing) {
   EXPECT_TRUE(std::ranges::equal(bytes, chunk_bytes(image_, "bin/large", 1).first(10)));
 }
 
+TEST_F(StoreTest, AFileThatWasCutShortDoesNotShowHoles) {
+  open();
+  ASSERT_OK(add(*store_, image_));
+  put_all(*store_, image_);
+  ASSERT_OK(store_->mark_resident(*image_.manifest));
+  const auto large = object("bin/large");
+  fs::resize_file(file("objects", "bin/large"), 10);
+  const std::uint32_t last = chunk_count("bin/large") - 1;
+  Bytes bytes(10);
+  EXPECT_FALSE(large->read(chunk("bin/large", last).object_offset, bytes));
+  ASSERT_OK(store_->put_chunk(*large, last, chunk_bytes(image_, "bin/large", last)));
+  for (std::uint32_t i = 0; i < last; ++i) EXPECT_FALSE(large->has_chunk(i)) << i;
+  EXPECT_FALSE(large->complete());
+  put_file(*store_, image_, "bin/large");
+  EXPECT_TRUE(large->complete());
+  EXPECT_EQ(*read(*large, 1'000'000), image_.files.at("bin/large"));
+}
+
 // --- chunks of other objects
 
 class ChunkReuse : public StoreTest {
