@@ -16,7 +16,6 @@ constexpr std::string_view kOpaqueMarker = ".wh..wh..opq";
 constexpr std::size_t kNameMax = 255;
 constexpr std::size_t kPathMax = 4095;
 constexpr std::size_t kXattrsMax = 64u << 10;
-constexpr std::uint32_t kNobody = 0xffffffff;
 
 // A name for messages: control characters and bytes beyond ASCII are escaped, long names cut.
 std::string quoted(std::string_view name) {
@@ -253,9 +252,6 @@ Status LayerTree::set_attributes(Inode& inode, const Header& header) {
     inode.mode = 0777;
   } else {
     inode.mode = static_cast<std::uint16_t>(header.mode & 07777);
-  }
-  if (header.uid == kNobody || header.gid == kNobody) {
-    return refuse(header, "4294967295 is no owner; it means \"unchanged\" to chown(2)");
   }
   inode.uid = header.uid;
   inode.gid = header.gid;

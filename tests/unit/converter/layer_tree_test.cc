@@ -519,15 +519,6 @@ TEST_F(LayerTreeTest, RefusesDeviceNumbersBeyondLinux) {
   EXPECT_EQ(at("dev/last").device_minor, (1u << 20) - 1);
 }
 
-TEST_F(LayerTreeTest, RefusesAnOwnerThatChownCannotSet) {
-  Header f = file("a");
-  f.uid = 0xffffffff;
-  EXPECT_THAT(refusal({{f}}), HasSubstr("entry \"a\": 4294967295 is no owner"));
-  Header root = dir("./");
-  root.gid = 0xffffffff;
-  EXPECT_THAT(refusal({{root}}), HasSubstr("no owner"));
-}
-
 // --- symlinks ---
 
 TEST_F(LayerTreeTest, RefusesImpossibleSymlinkTargets) {
