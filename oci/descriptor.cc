@@ -165,6 +165,22 @@ Result<Descriptor> Descriptor::from_json(const Json& json, std::string_view wher
   return descriptor;
 }
 
+Document Document::make(std::string_view media_type, const Json& json) {
+  Document document;
+  document.media_type = media_type;
+  document.bytes = json.dump();
+  document.digest = sha256(document.bytes);
+  return document;
+}
+
+Descriptor Document::describe() const {
+  Descriptor descriptor;
+  descriptor.media_type = media_type;
+  descriptor.digest = digest;
+  descriptor.size = bytes.size();
+  return descriptor;
+}
+
 Json Manifest::to_json() const {
   Json json = {{"schemaVersion", 2},
                {"mediaType", media_type},

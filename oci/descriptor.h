@@ -66,6 +66,10 @@ struct Document {
   std::string media_type;
   Digest digest;
   std::string bytes;
+
+  // One of ours, with its digest.
+  static Document make(std::string_view media_type, const Json& json);
+  Descriptor describe() const;
 };
 
 struct Manifest {

@@ -15,48 +15,32 @@
 
 #include "common/io.h"
 #include "oci/json.h"
+#include "oci/layout_reader.h"
 
 namespace imsy::oci {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kRefName = "org.opencontainers.image.ref.name";
-constexpr std::string_view kLayoutVersion = "1.0.0";
-
-// A blob's file as a stream that is checked against its descriptor when its end is reached.
-class CheckedFile : public ByteReader {
+// Only regular files: whoever made the directory may have put a fifo there, which would be waited
+// for without end. Symbolic links are usual in layouts that build systems make.
+class Directory : public FileSet {
  public:
-  CheckedFile(UniqueFd file, std::string what, const Descriptor& descriptor)
-      : file_(std::move(file)),
-        what_(std::move(what)),
-        size_(descriptor.size),
-        digest_(descriptor.digest) {}
+  explicit Directory(fs::path path) : path_(std::move(path)) {}
 
-  Result<std::size_t> read(std::span<std::byte> buffer) override {
-    if (buffer.empty()) return std::size_t{0};
-    auto got = read_some(file_.get(), buffer);
-    if (!got) return got.error().with_context(what_);
-    hasher_.update(buffer.first(*got));
-    seen_ += *got;
-    if (*got > 0 && seen_ <= size_) return got;
-    if (!finished_) {
-      finished_ = true;
-      right_ = seen_ == size_ && hasher_.finish() == digest_;
-    }
-    if (right_) return std::size_t{0};
-    return Error(Errc::kCorrupt, what_ + ": is damaged, its content has another digest");
+  Result<File> open(const std::string& name) const override {
+    const fs::path path = path_ / name;
+    IMSY_TRY_ASSIGN(UniqueFd file, open_file(path, O_RDONLY | O_NONBLOCK));
+    struct stat st {};
+    if (::fstat(file.get(), &st) != 0) return Error::from_errno(errno, "fstat " + path.string());
+    if (!S_ISREG(st.st_mode)) return Error(Errc::kInvalid, path.string() + ": is no regular file");
+    const auto size = static_cast<std::uint64_t>(st.st_size);
+    auto shared = std::make_shared<const UniqueFd>(std::move(file));
+    return File{size, std::make_unique<FileRange>(std::move(shared), 0, size)};
   }
 
  private:
-  const UniqueFd file_;
-  const std::string what_;
-  const std::uint64_t size_;
-  const Digest digest_;
-  Hasher hasher_;
-  std::uint64_t seen_ = 0;
-  bool finished_ = false;
-  bool right_ = false;
+  const fs::path path_;
 };
 
 // The digest is known only at the end, so the file gets a name of its own first.
@@ -92,135 +76,43 @@ class FileBlob : public BlobWriter {
   Hasher hasher_;
 };
 
-std::string tag_of(const Descriptor& entry) {
-  const auto found = entry.annotations.find(std::string(kRefName));
-  return found == entry.annotations.end() ? std::string() : found->second;
-}
-
-// Entries that are there to be found from an image, not to be named themselves.
-bool is_referrer(const Descriptor& entry) {
-  const std::string tag = tag_of(entry);
-  const bool fallback = tag.starts_with("sha256-") && Digest::parse_hex(tag.substr(7));
-  return fallback || (tag.empty() && !entry.artifact_type.empty());
-}
-
-Descriptor describe(const Document& document) {
-  Descriptor descriptor;
-  descriptor.media_type = document.media_type;
-  descriptor.digest = document.digest;
-  descriptor.size = document.bytes.size();
-  return descriptor;
-}
-
-// What a document says it is; the member is optional in OCI documents, whose other members tell
-// them apart.
-Result<std::string> media_type_of(const Document& document, const std::string& what) {
-  IMSY_TRY_ASSIGN(const Json json, parse_json(document.bytes, what));
-  IMSY_TRY(check_object(json, {"mediaType", "manifests"}, what));
-  IMSY_TRY_ASSIGN(std::string type, string_field(json, "mediaType", what));
-  if (type.empty()) {
-    const bool index = find_field(json, "manifests") != nullptr;
-    type = index ? media_type::kOciIndex : media_type::kOciManifest;
-  }
-  if (!is_manifest(type) && !is_index(type)) {
-    return Error(Errc::kInvalid, what + ": is no image manifest or index");
-  }
-  return type;
-}
-
 class LayoutDirectory : public Layout {
  public:
-  explicit LayoutDirectory(fs::path directory) : directory_(std::move(directory)) {}
+  explicit LayoutDirectory(const fs::path& directory)
+      : directory_(directory),
+        reader_("oci:" + directory.string(), std::make_unique<Directory>(directory)) {}
 
-  std::string name() const override { return "oci:" + directory_.string(); }
+  std::string name() const override { return reader_.name(); }
 
-  Result<Document> get_manifest(const std::string& tag_or_digest) override;
-  Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override;
+  Result<Document> get_manifest(const std::string& object) override {
+    return reader_.get_manifest(object);
+  }
+  Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override {
+    return reader_.open_blob(descriptor);
+  }
   Result<bool> has_blob(const Digest& digest, std::uint64_t size) override;
   Result<std::unique_ptr<BlobWriter>> create_blob() override;
   Status put_blob(ByteSpan data, const Digest& digest) override;
   Status put_manifest(const Document& document, const std::string& tag) override;
   Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
   Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
-  Result<std::vector<Descriptor>> entries() override;
-  Result<Descriptor> find(const std::string& tag) override;
+  Result<std::vector<Descriptor>> entries() override { return reader_.entries(); }
+  Result<Descriptor> find(const std::string& tag) override { return reader_.find(tag); }
 
-  Status check();
+  Status check() const { return reader_.check(); }
   Status create();
 
  private:
-  fs::path blobs() const { return directory_ / "blobs" / "sha256"; }
-  fs::path index_path() const { return directory_ / "index.json"; }
-  fs::path marker_path() const { return directory_ / "oci-layout"; }
-  std::string describe_blob(const Digest& digest) const {
-    return name() + ": blob " + digest.to_string();
-  }
+  fs::path blobs() const { return directory_ / layout_file::kBlobs; }
+  fs::path index_path() const { return directory_ / layout_file::kIndex; }
+  fs::path marker_path() const { return directory_ / layout_file::kMarker; }
 
-  Result<UniqueFd> open_regular(const fs::path& path, std::uint64_t& size) const;
-  Result<std::string> read_document(const fs::path& path) const;
-  Result<Document> read_index() const;
   Result<UniqueFd> lock() const;
   Status change_entries(const std::function<void(std::vector<Json>& entries)>& change);
 
   const fs::path directory_;
+  LayoutReader reader_;
 };
-
-// Only regular files: whoever made the directory may have put a fifo there, which would be waited
-// for without end. Symbolic links are usual in layouts that build systems make.
-Result<UniqueFd> LayoutDirectory::open_regular(const fs::path& path, std::uint64_t& size) const {
-  IMSY_TRY_ASSIGN(UniqueFd file, open_file(path, O_RDONLY | O_NONBLOCK));
-  struct stat st {};
-  if (::fstat(file.get(), &st) != 0) return Error::from_errno(errno, "fstat " + path.string());
-  if (!S_ISREG(st.st_mode)) return Error(Errc::kInvalid, path.string() + ": is no regular file");
-  size = static_cast<std::uint64_t>(st.st_size);
-  return file;
-}
-
-Result<std::string> LayoutDirectory::read_document(const fs::path& path) const {
-  std::uint64_t size = 0;
-  IMSY_TRY_ASSIGN(const UniqueFd file, open_regular(path, size));
-  if (size > kDocumentLimit) {
-    return Error(Errc::kInvalid, path.string() + ": larger than the limit of " +
-                                     std::to_string(kDocumentLimit) + " bytes");
-  }
-  Bytes bytes(size);
-  IMSY_TRY(pread_all(file.get(), bytes, 0));
-  return std::string(as_text(bytes));
-}
-
-Result<Document> LayoutDirectory::get_manifest(const std::string& tag_or_digest) {
-  Digest digest;
-  if (const auto named = Digest::parse(tag_or_digest)) {
-    digest = *named;
-  } else {
-    IMSY_TRY_ASSIGN(const Descriptor entry, find(tag_or_digest));
-    digest = entry.digest;
-  }
-  const std::string what = name() + ": manifest " + digest.to_string();
-  auto bytes = read_document(blobs() / digest.hex());
-  if (!bytes) return bytes.error().with_context(what);
-  Document document;
-  document.bytes = std::move(*bytes);
-  document.digest = digest;
-  if (sha256(document.bytes) != digest) {
-    return Error(Errc::kCorrupt, what + ": is damaged, its content has another digest");
-  }
-  IMSY_TRY_ASSIGN(document.media_type, media_type_of(document, what));
-  return document;
-}
-
-Result<std::unique_ptr<ByteReader>> LayoutDirectory::open_blob(const Descriptor& descriptor) {
-  const std::string what = describe_blob(descriptor.digest);
-  std::uint64_t size = 0;
-  auto file = open_regular(blobs() / descriptor.digest.hex(), size);
-  if (!file) return file.error().with_context(what);
-  if (size != descriptor.size) {
-    return Error(Errc::kCorrupt, what + ": has " + std::to_string(size) + " bytes, not " +
-                                     std::to_string(descriptor.size));
-  }
-  return std::unique_ptr<ByteReader>(
-      std::make_unique<CheckedFile>(std::move(*file), what, descriptor));
-}
 
 Result<bool> LayoutDirectory::has_blob(const Digest& digest, std::uint64_t size) {
   struct stat st {};
@@ -266,10 +158,10 @@ Status LayoutDirectory::put_manifest(const Document& document, const std::string
     std::erase_if(entries, [&](const Json& entry) {
       const auto annotations = entry.find("annotations");
       return annotations != entry.end() && annotations->is_object() &&
-             annotations->value(std::string(kRefName), std::string()) == tag;
+             annotations->value(std::string(layout_file::kRefName), std::string()) == tag;
     });
-    Descriptor entry = describe(document);
-    entry.annotations[std::string(kRefName)] = tag;
+    Descriptor entry = document.describe();
+    entry.annotations[std::string(layout_file::kRefName)] = tag;
     entries.push_back(entry.to_json());
   });
 }
@@ -298,7 +190,7 @@ Result<std::vector<Descriptor>> LayoutDirectory::get_referrers(const Digest& sub
     IMSY_TRY_ASSIGN(const Document document, get_manifest(entry.digest.to_string()));
     IMSY_TRY_ASSIGN(const Manifest manifest, parse_manifest(document));
     if (!manifest.subject || manifest.subject->digest != subject) continue;
-    Descriptor referrer = describe(document);
+    Descriptor referrer = document.describe();
     // As the referrers API does: the type of the config stands in for a missing artifactType.
     referrer.artifact_type =
         manifest.artifact_type.empty() ? manifest.config.media_type : manifest.artifact_type;
@@ -306,37 +198,6 @@ Result<std::vector<Descriptor>> LayoutDirectory::get_referrers(const Digest& sub
     referrers.push_back(std::move(referrer));
   }
   return referrers;
-}
-
-Result<std::vector<Descriptor>> LayoutDirectory::entries() {
-  IMSY_TRY_ASSIGN(const Document document, read_index());
-  auto index = parse_index(document);
-  if (!index) return index.error().with_context(name() + ": index.json");
-  return std::move(index->manifests);
-}
-
-Result<Descriptor> LayoutDirectory::find(const std::string& tag) {
-  IMSY_TRY_ASSIGN(const std::vector<Descriptor> all, entries());
-  std::vector<Descriptor> found;
-  for (const Descriptor& entry : all) {
-    if (tag.empty() ? !is_referrer(entry) : tag_of(entry) == tag) found.push_back(entry);
-  }
-  if (found.empty()) {
-    return Error(Errc::kNotFound,
-                 name() + (tag.empty() ? ": holds no image" : ": has no tag " + tag));
-  }
-  if (found.size() > 1) {
-    return Error(Errc::kInvalid,
-                 name() + ": holds several images" +
-                     (tag.empty() ? "; name one as oci:DIR:TAG" : " with the tag " + tag));
-  }
-  return found.front();
-}
-
-Result<Document> LayoutDirectory::read_index() const {
-  auto bytes = read_document(index_path());
-  if (!bytes) return bytes.error().with_context(name());
-  return Document{std::string(media_type::kOciIndex), sha256(*bytes), std::move(*bytes)};
 }
 
 Result<UniqueFd> LayoutDirectory::lock() const {
@@ -351,7 +212,7 @@ Result<UniqueFd> LayoutDirectory::lock() const {
 Status LayoutDirectory::change_entries(
     const std::function<void(std::vector<Json>& entries)>& change) {
   IMSY_TRY_ASSIGN(const UniqueFd held, lock());
-  IMSY_TRY_ASSIGN(const Document document, read_index());
+  IMSY_TRY_ASSIGN(const Document document, reader_.index());
   if (const auto valid = parse_index(document); !valid) {
     return valid.error().with_context(name() + ": index.json");
   }
@@ -363,20 +224,6 @@ Status LayoutDirectory::change_entries(
   change(entries);
   json["manifests"] = std::move(entries);
   return replace_file(index_path(), as_bytes(json.dump()), 0644);
-}
-
-Status LayoutDirectory::check() {
-  auto marker = read_document(marker_path());
-  if (!marker) return marker.error().with_context(name() + ": is no OCI image layout");
-  IMSY_TRY_ASSIGN(const Json json, parse_json(*marker, marker_path().string()));
-  IMSY_TRY(check_object(json, {"imageLayoutVersion"}, marker_path().string()));
-  IMSY_TRY_ASSIGN(const std::string version,
-                  string_field(json, "imageLayoutVersion", marker_path().string()));
-  if (version != kLayoutVersion) {
-    return Error(Errc::kInvalid, name() + ": its version is not " + std::string(kLayoutVersion));
-  }
-  const auto readable = entries();
-  return readable ? Status() : Status(readable.error());
 }
 
 // Another process may do the same at the same time; what is there already stays. The marker comes
@@ -392,8 +239,7 @@ Status LayoutDirectory::create() {
     IMSY_TRY(replace_file(index_path(), as_bytes(empty.to_json().dump()), 0644));
   }
   if (!fs::exists(marker_path(), problem)) {
-    const Json marker = {{"imageLayoutVersion", kLayoutVersion}};
-    IMSY_TRY(replace_file(marker_path(), as_bytes(marker.dump()), 0644));
+    IMSY_TRY(replace_file(marker_path(), as_bytes(layout_file::marker()), 0644));
   }
   return {};
 }

@@ -1,8 +1,12 @@
 #include "oci/repository.h"
 
+#include <algorithm>
+
+#include "common/log.h"
+
 namespace imsy::oci {
 
-Result<std::string> Repository::get_blob(const Descriptor& descriptor, std::uint64_t limit) {
+Result<std::string> ImageSource::get_blob(const Descriptor& descriptor, std::uint64_t limit) {
   if (descriptor.size > limit) {
     return Error(Errc::kInvalid, "blob " + descriptor.digest.to_string() + " has " +
                                      std::to_string(descriptor.size) + " bytes, the limit is " +
@@ -17,6 +21,16 @@ Result<std::string> Repository::get_blob(const Descriptor& descriptor, std::uint
     blob += as_text(ByteSpan(buffer).first(got));
     if (blob.size() > limit) return Error(Errc::kInvalid, "a blob is larger than it claims");
   }
+}
+
+std::string list_names(const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 10;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) {
+    text += (i == 0 ? "" : ", ") + log::printable(names[i]);
+  }
+  if (names.size() > kShown) text += " and " + std::to_string(names.size() - kShown) + " more";
+  return text;
 }
 
 }  // namespace imsy::oci

@@ -1,13 +1,16 @@
-// Repository: a place that holds manifests and blobs: a registry's repository, or an OCI layout.
+// Places that hold manifests and blobs: those images are read from, those they are written to, and
+// repositories, which are both: a registry's repository, or an OCI layout.
 //
-// The converter reads images from one and writes them to another and does not know which kind.
-// Threads: all methods from any thread, and all may wait for disk or network.
+// The converter reads from an ImageSource and writes to an ImageTarget and does not know which
+// kind. Threads: all methods of a Repository from any thread; a source or target that is none
+// belongs to one thread. All methods may wait for disk or network.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/stream.h"
 #include "oci/descriptor.h"
@@ -22,16 +25,18 @@ class BlobWriter : public ByteWriter {
   virtual Status commit(const Digest& digest) = 0;
 };
 
-class Repository {
+// A place that images are read from.
+class ImageSource {
  public:
-  virtual ~Repository() = default;
+  virtual ~ImageSource() = default;
 
   // How this place is called in messages: "127.0.0.1:5000/web" or "oci:/tmp/web".
   virtual std::string name() const = 0;
 
-  // The manifest or index that `tag_or_digest` names. Its bytes are hashed: a digest asked for is
-  // the digest returned. kNotFound when there is none.
-  virtual Result<Document> get_manifest(const std::string& tag_or_digest) = 0;
+  // The manifest or index that `object` names: a tag or a digest, or "" for the only image of a
+  // place that may hold just one. Its bytes are hashed: a digest asked for is the digest returned.
+  // kNotFound when there is none; kInvalid when "" is ambiguous.
+  virtual Result<Document> get_manifest(const std::string& object) = 0;
 
   // The blob as a stream that ends with an error unless exactly descriptor.size bytes with
   // descriptor.digest came: read it to its end before trusting a byte. kNotFound: not here.
@@ -39,8 +44,15 @@ class Repository {
 
   // A whole small blob, verified. kInvalid when larger than `limit`.
   Result<std::string> get_blob(const Descriptor& descriptor, std::uint64_t limit);
+};
 
-  virtual Result<bool> has_blob(const Digest& digest, std::uint64_t size) = 0;
+// A place that images are written to.
+class ImageTarget {
+ public:
+  virtual ~ImageTarget() = default;
+
+  virtual std::string name() const = 0;
+
   virtual Result<std::unique_ptr<BlobWriter>> create_blob() = 0;
   // A whole small blob; nothing is sent when it is there already.
   virtual Status put_blob(ByteSpan data, const Digest& digest) = 0;
@@ -52,8 +64,22 @@ class Repository {
   // registries with the referrers API do that by themselves; else the tag "sha256-<hex>" names an
   // index of referrers (distribution-spec v1.1, "Referrers Tag Schema").
   virtual Status add_referrer(const Digest& subject, const Descriptor& referrer) = 0;
+
+  // Called once, when all is written. A place that shows everything at once does nothing; another
+  // shows it all now or, when this was not called, nothing.
+  virtual Status finish() { return {}; }
+};
+
+class Repository : public ImageSource, public ImageTarget {
+ public:
+  std::string name() const override = 0;
+
+  virtual Result<bool> has_blob(const Digest& digest, std::uint64_t size) = 0;
   // The referrers of `subject`, by API or by tag; empty when there are none.
   virtual Result<std::vector<Descriptor>> get_referrers(const Digest& subject) = 0;
 };
+
+// Names for a message: at most the first ten, control characters escaped.
+std::string list_names(const std::vector<std::string>& names);
 
 }  // namespace imsy::oci

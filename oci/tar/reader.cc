@@ -127,6 +127,7 @@ struct Reader::Impl {
   std::array<std::byte, kBlockSize> block{};
 
   std::uint64_t entry_offset = 0;  // of the entry's own header block
+  std::optional<std::uint64_t> content_offset;
   std::string entry_name;
   std::uint64_t stored_left = 0;  // content of the entry that is still in the archive
   std::uint64_t padding_left = 0;
@@ -349,6 +350,7 @@ Status Reader::Impl::start_entry(RawHeader& raw, Pending& pending, Header& heade
   entry_name = raw.name;
   IMSY_TRY(start_content(raw));
   IMSY_TRY(start_sparse(raw, pending.records));
+  content_offset = sparse ? std::nullopt : std::optional(input.offset());
   entry_name = raw.name;
 
   const auto type = type_of(raw.type);
@@ -437,6 +439,10 @@ Result<std::size_t> Reader::read(std::span<std::byte> buffer) {
   auto result = impl_->read_content(buffer);
   if (!result) impl_->failure = result.error();
   return result;
+}
+
+std::optional<std::uint64_t> Reader::content_offset() const {
+  return impl_->content_offset;
 }
 
 }  // namespace imsy::oci::tar

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,6 +75,9 @@ class Reader {
   // Content of the current entry, sparse regions as zeros; 0 at its end. kCorrupt when the archive
   // ends before it.
   Result<std::size_t> read(std::span<std::byte> buffer);
+  // Where in the archive the content of the current entry begins. Nothing: it is a sparse file,
+  // whose content does not lie there in one piece.
+  std::optional<std::uint64_t> content_offset() const;
 
  private:
   struct Impl;

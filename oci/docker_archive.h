@@ -1,0 +1,26 @@
+// Docker archives: the files that `docker save` writes.
+//
+// Source: moby's image/tarexport ("manifest.json": for each image its configuration, its tags and
+// its layers, as names of files in the archive). Two shapes are about: <id>/layer.tar, where an
+// equal layer may be a link to another one, and blobs/sha256/<hex> as in an OCI layout.
+// Threads: the source belongs to one thread.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "oci/repository.h"
+
+namespace imsy::oci {
+
+// Opens `file` ("-" is the standard input) to read images by reference ("web:1.2" and
+// "docker.io/library/web:1.2" are the same). `temporary` is the directory for what oci/archive.h
+// has to keep, and errors are as there.
+//
+// Such images have no manifest: one is made from the files, the same for the same files. A digest
+// in the name of a file is checked, and layers are checked by the caller against the diffIDs of the
+// configuration, as with any image.
+Result<std::unique_ptr<ImageSource>> open_docker_archive(const std::filesystem::path& file,
+                                                         const std::filesystem::path& temporary);
+
+}  // namespace imsy::oci

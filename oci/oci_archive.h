@@ -1,0 +1,26 @@
+// OCI archives: an OCI image layout in a tar file.
+//
+// Source: OCI image-spec v1.1.0, image-layout.md; skopeo, podman, buildkit and containerd write and
+// read such files.
+// Threads: a source or target belongs to one thread.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "oci/repository.h"
+
+namespace imsy::oci {
+
+// Opens `file` ("-" is the standard input) to read images by tag. `temporary` is the directory for
+// what oci/archive.h has to keep, and errors are as there.
+Result<std::unique_ptr<ImageSource>> open_oci_archive(const std::filesystem::path& file,
+                                                      const std::filesystem::path& temporary);
+
+// A new archive, which replaces `file` in one step when it is finished; a killed process leaves
+// nothing. Blobs wait in unnamed files in `temporary` until their digests are known. The same calls
+// make the same bytes.
+Result<std::unique_ptr<ImageTarget>> create_oci_archive(const std::filesystem::path& file,
+                                                        const std::filesystem::path& temporary);
+
+}  // namespace imsy::oci
