@@ -116,6 +116,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void pump_fill();
   void step_fill(const ImagePtr& image);
   RequestPtr next_request(const ImagePtr& image);
+  Status can_keep(const Request& request);
   bool needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64_t& copied);
   std::vector<std::uint32_t> fill_lacks(const ImagePtr& image, std::uint32_t frame);
   bool copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,

@@ -99,18 +99,22 @@ void Engine::step_fill(const ImagePtr& image) {
   }
   const RequestPtr request = active ? next_request(image) : nullptr;
   std::shared_ptr<BlobSource> source;
+  bool careful = false;
   {
     MutexLock lock(image->mu);
     image->fill.queued = false;
     if (request != nullptr) ++image->fill.in_flight;
     source = image->source;
+    careful = image->fill.failures > 0;
   }
   if (request == nullptr) {
     free_fill_slot();
-  } else if (source != nullptr) {
-    send(request, source);
-  } else {
+  } else if (source == nullptr) {
     on_failure(request, Error(Errc::kUnavailable, "the image's registry is not known yet"));
+  } else if (const Status room = careful ? can_keep(*request) : Status(); !room) {
+    on_failure(request, room.error());
+  } else {
+    send(request, source);
   }
   advance_fill(image);
 }
@@ -145,6 +149,16 @@ RequestPtr Engine::next_request(const ImagePtr& image) {
   if (chosen.empty()) return nullptr;
   carry(*request);
   return request;
+}
+
+// Asked after a failure: on a full disk the same range would be fetched at every attempt.
+Status Engine::can_keep(const Request& request) {
+  std::uint64_t bytes = 0;
+  for (const std::uint32_t frame : request.frames) {
+    bytes += request.image->manifest->objects().frame(frame).raw_size;
+  }
+  const Status room = store_.try_room(bytes);
+  return room ? room : room.error().with_context("the store cannot keep what is fetched");
 }
 
 // Whether the frame must be asked for. Copies what other objects have.

@@ -191,6 +191,16 @@ Result<UniqueFd> Layout::create_partial(const cdc::ObjectId& id, std::uint64_t s
   return fd;
 }
 
+Status Layout::try_room(std::uint64_t bytes) const {
+  const auto unknown = [](int err) { return err == EOPNOTSUPP || err == EISDIR || err == ENOSYS; };
+  const auto file = open_beneath(folder_name(Place::kPartial), O_TMPFILE | O_WRONLY, 0600);
+  // A file system that cannot try says no when it is written to.
+  if (!file && unknown(file.error().sys_errno())) return {};
+  if (!file) return file.error();
+  if (::fallocate(file->get(), 0, 0, static_cast<off_t>(bytes)) == 0 || unknown(errno)) return {};
+  return Error::from_errno(errno, "find room for " + std::to_string(bytes) + " bytes");
+}
+
 Status Layout::move_object(const cdc::ObjectId& id, Place to) const {
   const Place from = to == Place::kObjects ? Place::kPartial : Place::kObjects;
   IMSY_TRY_ASSIGN(const auto source, open_folder(from, id, /*create=*/false));

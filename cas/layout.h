@@ -44,6 +44,8 @@ class Layout {
   // Moves the object to the other place, over what is there.
   Status move_object(const cdc::ObjectId& id, Place to) const;
   Status remove_object(Place place, const cdc::ObjectId& id) const;
+  // Whether a file of so many bytes can be written now; it has no name and is gone at once.
+  Status try_room(std::uint64_t bytes) const;
   struct ObjectFile {
     cdc::ObjectId id;
     std::uint64_t size = 0;       // bytes

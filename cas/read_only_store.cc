@@ -28,6 +28,7 @@ class ReadOnlyStore final : public Store {
     return refused();
   }
   Status put_chunk(Object&, std::uint32_t, ByteSpan) override { return refused(); }
+  Status try_room(std::uint64_t) override { return refused(); }
   Result<std::optional<Bytes>> find_chunk(const cdc::Chunk&, const std::string&) override {
     return refused();
   }

@@ -33,6 +33,7 @@ class LiveStore final : public Store {
   Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
                                               std::uint32_t object) override;
   Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override;
+  Status try_room(std::uint64_t bytes) override { return layout_.try_room(bytes); }
   Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
                                           const std::string& trust_domain) override;
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,

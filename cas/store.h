@@ -108,6 +108,9 @@ class Store {
   // kCorrupt when they differ. The last missing chunk completes the object. kNoSpace and other
   // disk errors leave the object as it was. Present already: writes nothing.
   virtual Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) = 0;
+  // Whether there is room for so many more bytes: tries it, and leaves nothing behind. kNoSpace, or
+  // whatever else keeps new files from being written.
+  virtual Status try_room(std::uint64_t bytes) = 0;
   // The bytes of a chunk from any object in the store that holds it, verified; nullopt when there
   // is none. The trust domain decides whose objects may be used.
   virtual Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -258,6 +259,44 @@ TEST_F(LazyTest, AResidentImageThatLosesContentIsFilledAgain) {
   EXPECT_THAT(process_->log(), HasSubstr("has lost content, it is filled again"));
   EXPECT_EQ(*read_file(file, 1'000'000), content);
   EXPECT_EQ(mounted.read("data/big"), as_text(content));
+}
+
+// A file system in memory that is full soon.
+class SmallDisk {
+ public:
+  explicit SmallDisk(std::filesystem::path at) : at_(std::move(at)) {
+    std::filesystem::create_directories(at_);
+    EXPECT_EQ(mount("none", at_.c_str(), "tmpfs", 0, "size=5m,mode=0700"), 0);
+  }
+  ~SmallDisk() { umount2(at_.c_str(), MNT_DETACH); }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  void grow() { EXPECT_EQ(mount("none", at_.c_str(), "tmpfs", MS_REMOUNT, "size=100m"), 0); }
+
+ private:
+  const std::filesystem::path at_;
+};
+
+TEST_F(LazyTest, AFullDiskCostsNoReaderAndIsFilledOnWhenThereIsRoom) {
+  const Image image = publish(ImageMaker()
+                                  .file("a", random_bytes(3'000'000, 21))
+                                  .file("b", random_bytes(9'000'000, 22))
+                                  .make());
+  process_ = std::make_unique<SnapshotterProcess>(folder_.path(), config());
+  SmallDisk disk(process_->root);
+  process_->start();
+  Client client(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", pull(client, image).back(), {}, &mounts).ok());
+  wait_for_log("the background fill waits", "the store cannot keep what is fetched");
+  expect_content(mounts, image);
+  process_->wait_for_stats([](const oci::Json& stats) {
+    return stats.contains("images") && stats["images"].size() == 1 &&
+           !stats["images"][0]["resident"].get<bool>();
+  });
+  disk.grow();
+  wait_resident(1);
+  expect_content(mounts, image);
 }
 
 TEST_F(LazyTest, SurvivesKillsWithoutRegistryAndContainerd) {

@@ -20,6 +20,8 @@ class FaultyStore final : public Store {
   void fail_open(std::optional<Error> error) { set(open_, std::move(error)); }
   void fail_resident(std::optional<Error> error) { set(resident_, std::move(error)); }
   std::uint64_t failed() const { return failed_; }  // calls so far
+  // Times that try_room() said no, as it does while puts fail.
+  std::uint64_t without_room() const { return without_room_; }
 
   Status add_image(const std::shared_ptr<const cdc::Manifest>& manifest, ByteSpan bytes,
                    const std::string& anchor, const std::string& domain) override {
@@ -42,6 +44,12 @@ class FaultyStore final : public Store {
   Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override {
     if (auto error = get(put_)) return *error;
     return store_.put_chunk(object, index, raw);
+  }
+  Status try_room(std::uint64_t bytes) override {
+    auto error = get(put_);
+    if (!error) return store_.try_room(bytes);
+    ++without_room_;
+    return *error;
   }
   Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
                                           const std::string& domain) override {
@@ -66,6 +74,7 @@ class FaultyStore final : public Store {
 
   Store& store_;
   std::atomic<std::uint64_t> failed_{0};
+  std::atomic<std::uint64_t> without_room_{0};
   Mutex mu_;
   std::optional<Error> put_;
   std::optional<Error> open_;

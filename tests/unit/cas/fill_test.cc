@@ -263,6 +263,18 @@ TEST_F(FillTest, WaitsForRoom) {
   EXPECT_TRUE(is_resident(sample()));
 }
 
+TEST_F(FillTest, FetchesNothingWhileThereIsNoRoom) {
+  source_->add(sample().blobs);
+  const auto image = attach(sample());
+  faulty_->fail_put(Error(Errc::kNoSpace, "full"));
+  auto filled = fill(*image);
+  while (faulty_->without_room() < 5 && source_->requests() < 2) std::this_thread::yield();
+  EXPECT_EQ(source_->requests(), 1u) << "the one that found the disk full";
+  faulty_->fail_put(std::nullopt);
+  EXPECT_OK(filled.get());
+  EXPECT_EQ(source_->requests(), 2u);
+}
+
 TEST_F(FillTest, WaitsForTheAcknowledgement) {
   source_->add(sample().blobs);
   const auto image = attach(sample());

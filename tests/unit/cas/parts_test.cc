@@ -109,6 +109,15 @@ TEST(LayoutTest, SetsAtMostFiveIndexesAside) {
   EXPECT_EQ(kept, 5);
 }
 
+TEST(LayoutTest, TriesWhetherThereIsRoomAndLeavesNothing) {
+  TempDir dir;
+  const auto layout = Layout::open(dir.path() / "store", true);
+  ASSERT_OK(layout);
+  EXPECT_OK(layout->try_room(100'000));
+  EXPECT_FALSE(layout->try_room(std::uint64_t{1} << 60));
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path() / "store/partial"));
+}
+
 TEST(LayoutTest, ListsOnlyRegularFilesWithNamesOfObjects) {
   TempDir dir;
   const auto layout = Layout::open(dir.path() / "store", /*lock=*/true);
