@@ -143,8 +143,11 @@ RequestPtr Engine::next_request(const ImagePtr& image) {
   {
     MutexLock lock(image->mu);
     image->fill.cursor = frame;
-    auto& taken = image->frames;
-    std::erase_if(chosen, [&taken](std::uint32_t f) { return !taken.insert(f).second; });
+    std::vector<std::uint32_t> mine;  // the others were asked for meanwhile
+    for (const std::uint32_t f : chosen) {
+      if (image->frames.insert(f).second) mine.push_back(f);
+    }
+    chosen.swap(mine);
   }
   if (chosen.empty()) return nullptr;
   carry(*request);

@@ -79,9 +79,12 @@ void Engine::request_chunks(const ImagePtr& image, const std::vector<std::uint32
     attached = image->attached;
     reachable = attached && image->source != nullptr;
     if (reachable) {
-      std::erase_if(frames, [&](std::uint32_t f) { return image->frames.contains(f); });
+      std::vector<std::uint32_t> wanted;  // nobody has asked for
+      for (const std::uint32_t f : frames) {
+        if (!image->frames.contains(f)) wanted.push_back(f);
+      }
       for (const FrameRun& run :
-           plan_runs(objects, frames, options_.gap_max, options_.demand_span)) {
+           plan_runs(objects, wanted, options_.gap_max, options_.demand_span)) {
         auto request = std::make_shared<Request>();
         request->image = image;
         // Frames in the gaps come along: they are paid for.

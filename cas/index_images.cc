@@ -145,7 +145,8 @@ Status Index::adopt(const std::vector<Layout::ObjectFile>& files) {
 
 Status Index::finish_building() {
   MutexLock lock(write_mu_);
-  return durably([&] { return writer_->database.run("DELETE FROM meta WHERE key = 'building'"); });
+  Database& database = writer_->database;
+  return durably([&] { return database.run("DELETE FROM meta WHERE key = 'building'"); });
 }
 
 Status Index::restore_trust_domains() {
