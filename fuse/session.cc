@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -87,6 +88,8 @@ class MountedSession final : public Session {
   Status start(const SessionOptions& options);
 
   void forget_slot(Slot slot) override;
+  bool is_in_place() const override;
+  bool is_over() const override { return gone_; }
   SessionStats stats() const override { return server_.stats(); }
 
  private:
@@ -97,6 +100,7 @@ class MountedSession final : public Session {
   bool wait_for_request(int epoll) const;
   void pause_after_failure() const;
   void gone();
+  void unmount();
 
   // constant after start()
   const std::filesystem::path directory_;
@@ -213,12 +217,20 @@ void MountedSession::gone() {
   log::warn("the mount was taken away or aborted directory={}", directory_.string());
 }
 
-MountedSession::~MountedSession() {
-  gone_ = true;  // from here on it is no news
-  if (!device_number_.empty()) {
-    const auto detached = detach_mount(directory_, device_number_);
-    if (!detached) log::warn("{}", detached.error().message());
+void MountedSession::unmount() {
+  const bool was_gone = gone_.exchange(true);  // from here on it is no news
+  if (device_number_.empty()) return;
+  if (was_gone) {
+    // The kernel may have given its number to the mount of another session.
+    ignore(detach_dead_mounts(directory_), "somebody else's mount is there");
+    return;
   }
+  const auto detached = detach_mount(directory_, device_number_);
+  if (!detached) log::warn("{}", detached.error().message());
+}
+
+MountedSession::~MountedSession() {
+  unmount();
   stopping_ = true;
   if (stop_event_) {
     const std::uint64_t one = 1;
@@ -240,6 +252,13 @@ void MountedSession::forget_slot(Slot slot) {
   if (result != 0 && result != -ENOENT && result != -ENODEV && result != -ENOTCONN) {
     log::warn("the kernel does not forget slot={} errno={}", slot, -result);
   }
+}
+
+bool MountedSession::is_in_place() const {
+  struct stat st;
+  if (gone_ || ::stat(directory_.c_str(), &st) != 0) return false;
+  return device_number_ ==
+         std::to_string(major(st.st_dev)) + ":" + std::to_string(minor(st.st_dev));
 }
 
 }  // namespace

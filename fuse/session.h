@@ -48,6 +48,11 @@ class Session {
   // ImageFs::remove, holding no lock: the kernel may wait for a request on that directory to be
   // answered. Files that are open stay open.
   virtual void forget_slot(Slot slot) = 0;
+  // Whether its directory shows it and it answers. False once somebody unmounted it, mounted
+  // something over it, or aborted it. Asks the kernel, which asks this session.
+  virtual bool is_in_place() const = 0;
+  // Whether the kernel has ended it: nobody uses it any more, or somebody aborted it.
+  virtual bool is_over() const = 0;
   virtual SessionStats stats() const = 0;
 };
 

@@ -1,9 +1,6 @@
 #include "snapshotter/node.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 
 #include "common/log.h"
 
@@ -19,36 +16,27 @@ cas::FetcherOptions fetcher_options() {
   return options;
 }
 
-Result<std::unique_ptr<fuse::Session>> mount(fuse::ImageFs& fs,
-                                             const std::filesystem::path& directory) {
-  // Not looked at before: a mount that a crash left there answers nothing but errors.
-  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
-    return Error::from_errno(errno, "make directory " + directory.string());
-  }
-  return fuse::Session::mount(fs, directory);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& config,
                                           Database& database) {
   std::unique_ptr<Node> node(new Node());
-  auto session = mount(node->fs_, layout.mount_point());
-  if (!session) {
+  auto tree = LazyTree::mount(node->fs_, layout.mount_point());
+  if (!tree) {
     log::error("imsy images are unpacked like others, lazy ones cannot be used: {}",
-               session.error().message());
-    node->none_ = std::make_unique<NoImages>(session.error());
+               tree.error().message());
+    node->none_ = std::make_unique<NoImages>(tree.error());
     node->images_ = node->none_.get();
     return node;
   }
-  node->session_ = std::move(*session);
+  node->tree_ = std::move(*tree);
   IMSY_TRY_ASSIGN(node->store_, cas::Store::open(layout.store()));
   node->containerd_ = connect_containerd(config.containerd_address);
   node->http_ = std::make_unique<oci::HttpClient>();
   node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_);
   node->fetcher_ = cas::Fetcher::create(*node->store_, fetcher_options());
   node->lazy_ = std::make_unique<NodeImages>(
-      NodeImages::Parts{database, *node->store_, *node->fetcher_, node->fs_, *node->session_,
+      NodeImages::Parts{database, *node->store_, *node->fetcher_, node->fs_, *node->tree_,
                         *node->finder_, config.background_fill});
   node->lazy_->start();
   node->images_ = node->lazy_.get();
@@ -63,7 +51,7 @@ Node::~Node() {
   // First those who ask, then those who answer. stop() has cut the images off from the registries,
   // so nothing starts a request when the HTTP client goes and ends those under way.
   stop();
-  session_.reset();
+  tree_.reset();
   http_.reset();
   if (lazy_ != nullptr) {
     for (const auto& image : lazy_->stats()) fs_.remove(static_cast<fuse::Slot>(image.slot));

@@ -9,12 +9,12 @@
 #include "cas/store.h"
 #include "common/result.h"
 #include "fuse/image_fs.h"
-#include "fuse/session.h"
 #include "oci/http.h"
 #include "snapshotter/config.h"
 #include "snapshotter/containerd.h"
 #include "snapshotter/database.h"
 #include "snapshotter/layout.h"
+#include "snapshotter/lazy_tree.h"
 #include "snapshotter/no_images.h"
 #include "snapshotter/node_images.h"
 #include "snapshotter/registry_finder.h"
@@ -48,8 +48,8 @@ class Node {
   std::unique_ptr<RegistryFinder> finder_;
   std::unique_ptr<cas::Fetcher> fetcher_;
   fuse::ImageFs fs_;
-  std::unique_ptr<fuse::Session> session_;  // null: lazy trees cannot be mounted
-  std::unique_ptr<NodeImages> lazy_;        // null likewise
+  std::unique_ptr<LazyTree> tree_;    // null: lazy trees cannot be mounted
+  std::unique_ptr<NodeImages> lazy_;  // null likewise
   std::unique_ptr<NoImages> none_;
   Images* images_ = nullptr;
 };

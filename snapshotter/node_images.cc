@@ -105,6 +105,7 @@ Result<std::unique_ptr<Admission>> NodeImages::admit(const Claim& claim,
     return std::unique_ptr<Admission>(
         new NodeAdmission(*this, std::move(lock), *known, std::nullopt));
   }
+  IMSY_TRY(parts_.tree.ensure());
   const ImageQuery query{.name_space = name_space,
                          .config = claim.config,
                          .image_ref = claim.image_ref,
@@ -177,6 +178,7 @@ std::vector<std::shared_ptr<NodeImages::Live>> NodeImages::all_live() const {
 }
 
 Status NodeImages::make_live(std::int64_t slot) {
+  IMSY_TRY(parts_.tree.ensure());
   if (find_live(slot) != nullptr) return {};
   IMSY_TRY_ASSIGN(const ImageRecord expected, parts_.database.image(slot));
   const auto lock = locks_.lock(expected.manifest, Clock::now() + kLocalWait);
@@ -228,7 +230,7 @@ void NodeImages::detach(std::int64_t slot) {
     live_.erase(found);
   }
   parts_.fs.remove(static_cast<fuse::Slot>(slot));
-  parts_.session.forget_slot(static_cast<fuse::Slot>(slot));
+  parts_.tree.forget_slot(static_cast<fuse::Slot>(slot));
   live->source->close();
 }
 

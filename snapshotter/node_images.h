@@ -24,10 +24,10 @@
 #include "common/mutex.h"
 #include "common/thread_pool.h"
 #include "fuse/image_fs.h"
-#include "fuse/session.h"
 #include "snapshotter/database.h"
 #include "snapshotter/images.h"
 #include "snapshotter/keyed_locks.h"
+#include "snapshotter/lazy_tree.h"
 #include "snapshotter/located_source.h"
 #include "snapshotter/manifest_fetch.h"
 #include "snapshotter/registry_finder.h"
@@ -42,7 +42,7 @@ class NodeImages final : public Images {
     cas::Store& store;
     cas::Fetcher& fetcher;
     fuse::ImageFs& fs;
-    fuse::Session& session;
+    LazyTree& tree;
     RegistryFinder& finder;
     bool background_fill = true;
   };

@@ -211,6 +211,49 @@ TEST_F(LazyTest, PullsRunsAndReadsOnDemand) {
   EXPECT_EQ(process_->stats()["images"][0]["objects"], 3);
 }
 
+TEST_F(LazyTest, ATreeThatWasTakenAwayIsMountedAgain) {
+  start("background_fill = false\n");
+  const Image image = publish(23);
+  Client client(*process_);
+  const std::string top = pull(client, image).back();
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/first", top, {}, &mounts).ok());
+  const auto tree = process_->root / "mnt";
+  {
+    const Mounted first(mounts, folder_ / "first");
+    ASSERT_EQ(umount2(tree.c_str(), MNT_DETACH), 0);
+    ASSERT_TRUE(client.prepare("default/9/second", top, {}, &mounts).ok());
+    expect_content(mounts, image);
+    EXPECT_TRUE(first.read("data/big") == as_text(image.made.files.at("data/big")))
+        << "who had it before goes on";
+  }
+  // Aborted: whoever used it has lost it, but new containers work.
+  umount2(tree.c_str(), MNT_FORCE);
+  ASSERT_TRUE(client.mounts("default/9/second", &mounts).ok());
+  expect_content(mounts, image);
+  const std::string log = process_->end(SIGTERM).log;
+  const std::string line = "the lazy tree was taken away and is mounted again";
+  EXPECT_THAT(log.substr(log.find(line) + 1), HasSubstr(line)) << "twice";
+  EXPECT_TRUE(std::filesystem::is_empty(tree)) << "nothing is left mounted";
+}
+
+TEST_F(LazyTest, WithoutItsTreeAnImageCannotBeMounted) {
+  start("background_fill = false\n");
+  const Image image = publish(24);
+  Client client(*process_);
+  const std::string top = pull(client, image).back();
+  const auto tree = process_->root / "mnt";
+  ASSERT_EQ(mount("none", tree.c_str(), "tmpfs", 0, nullptr), 0);
+  Mounts mounts;
+  const grpc::Status refused = client.prepare("default/9/container", top, {}, &mounts);
+  EXPECT_EQ(refused.error_code(), Code::UNAVAILABLE);
+  EXPECT_THAT(refused.error_message(), HasSubstr("has a mount of type tmpfs"));
+  EXPECT_EQ(prepare_layer(client, publish(25).labels(0), ""), "") << "unpacked instead";
+  ASSERT_EQ(umount2(tree.c_str(), 0), 0);
+  ASSERT_TRUE(client.prepare("default/9/container", top, {}, &mounts).ok());
+  expect_content(mounts, image);
+}
+
 TEST_F(LazyTest, SeveralDataLayersAreOneTree) {
   start("background_fill = false\n");
   const Image image = publish(2, 3);

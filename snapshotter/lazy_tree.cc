@@ -1,0 +1,49 @@
+#include "snapshotter/lazy_tree.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "common/log.h"
+
+namespace imsy::snapshotter {
+
+Result<std::unique_ptr<LazyTree>> LazyTree::mount(fuse::ImageFs& fs,
+                                                  const std::filesystem::path& directory) {
+  // Not looked at before: a mount that a crash left there answers nothing but errors.
+  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
+    return Error::from_errno(errno, "make directory " + directory.string());
+  }
+  std::unique_ptr<LazyTree> tree(new LazyTree(fs, directory));
+  MutexLock lock(tree->mu_);
+  IMSY_TRY(tree->mount_once());
+  return tree;
+}
+
+Status LazyTree::mount_once() {
+  IMSY_TRY_ASSIGN(auto session, fuse::Session::mount(fs_, directory_));
+  sessions_.push_back(std::move(session));
+  return {};
+}
+
+Status LazyTree::ensure() {
+  MutexLock lock(mu_);
+  if (sessions_.back()->is_in_place()) return {};
+  const Status mounted = mount_once();
+  if (!mounted) {
+    return Error(Errc::kUnavailable,
+                 "the lazy tree was taken away from " + directory_.string() +
+                     " and cannot be mounted again: " + mounted.error().message());
+  }
+  log::warn("the lazy tree was taken away and is mounted again directory={}", directory_.string());
+  std::erase_if(sessions_, [](const auto& session) { return session->is_over(); });
+  return {};
+}
+
+void LazyTree::forget_slot(fuse::Slot slot) {
+  MutexLock lock(mu_);
+  for (const auto& session : sessions_) session->forget_slot(slot);
+}
+
+}  // namespace imsy::snapshotter
