@@ -65,27 +65,20 @@ Status write_report(const std::string& path, const ConvertReport& report) {
   return replace_file(path, as_bytes(json.dump(2) + "\n"), 0644);
 }
 
-Status check_target(const Location& target) {
-  if (target.object.starts_with("sha256:")) {
-    return Error(Errc::kInvalid, target.text + ": the target needs a tag, not a digest");
-  }
-  return {};
-}
-
 Result<ConvertReport> run_conversion(const Arguments& arguments) {
   IMSY_TRY_ASSIGN(const auto source, Location::parse(arguments.source));
   IMSY_TRY_ASSIGN(const auto target, Location::parse(arguments.target));
-  IMSY_TRY(check_target(target));
-  oci::HttpClient http;
-  IMSY_TRY_ASSIGN(const auto from, open(source, Access::kRead, arguments.plain_http, http));
-  IMSY_TRY_ASSIGN(const auto to, open(target, Access::kWrite, arguments.plain_http, http));
-
+  IMSY_TRY(target.check_writable());
   ConvertOptions options;
   options.data_layer.level = arguments.level;
   options.data_layer.jobs = arguments.jobs;
   options.platform = arguments.platform;
   options.temporary = arguments.temporary.empty() ? std::filesystem::temp_directory_path()
                                                   : std::filesystem::path(arguments.temporary);
+  oci::HttpClient http;
+  const OpenOptions open{http, arguments.plain_http, options.temporary, options.platform};
+  IMSY_TRY_ASSIGN(const auto from, open_source(source, open));
+  IMSY_TRY_ASSIGN(const auto to, open_target(target, open));
   Progress progress(!arguments.quiet && ::isatty(STDERR_FILENO) == 1);
   IMSY_TRY_ASSIGN(auto report, convert(*from, source, *to, target, options, progress));
   if (!arguments.report.empty()) IMSY_TRY(write_report(arguments.report, report));
@@ -93,19 +86,28 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
 }
 
 void define(CLI::App& app, Arguments& arguments) {
-  app.add_option("SRC", arguments.source, "image to read: registry/repository:tag or oci:DIR[:tag]")
+  app.add_option("SRC", arguments.source,
+                 "image to read: registry/repository:tag, oci:DIR[:tag], oci-archive:FILE[:tag],\n"
+                 "docker-archive:FILE[:reference], tar:FILE or dir:PATH (a root filesystem);\n"
+                 "FILE may be -, the standard input")
       ->required();
-  app.add_option("DST", arguments.target, "where to write it, in the same forms")->required();
+  app.add_option("DST", arguments.target,
+                 "where to write it: registry/repository:tag, oci:DIR[:tag] or\n"
+                 "oci-archive:FILE[:tag]; without a tag: latest")
+      ->required();
   app.add_option("--level", arguments.level, "zstd level")
       ->check(CLI::Range(1, 22))
       ->capture_default_str();
   app.add_option("--jobs", arguments.jobs, "compressing threads; the result does not depend on it")
       ->check(CLI::Range(1, 1024));
   app.add_option("--platform", arguments.platform,
-                 "os/arch[/variant]: convert only this image of an index (default: all)");
+                 "os/arch[/variant]: convert only this image of an index (default: all);\n"
+                 "for tar: and dir: what the image is for (default: this machine)");
   app.add_option("--report", arguments.report, "write figures and digests to this file, as JSON");
-  app.add_option("--tmp", arguments.temporary,
-                 "directory for a spool of at most the image's inflated size (default: $TMPDIR)");
+  app.add_option(
+      "--tmp", arguments.temporary,
+      "directory for temporary files: at most the image's inflated size, and as much again\n"
+      "for each archive that is written, compressed, or a pipe (default: $TMPDIR)");
   app.add_flag("--plain-http", arguments.plain_http, "speak http, not https, to registries");
   app.add_flag("--quiet", arguments.quiet, "no progress, no summary");
   app.set_version_flag("--version", "imsy-convert " IMSY_VERSION);

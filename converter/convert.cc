@@ -11,8 +11,8 @@ constexpr std::size_t kLayersMax = 4096;
 
 // One conversion: from where, to where, how.
 struct Job {
-  oci::Repository& from;
-  oci::Repository& to;
+  oci::ImageSource& from;
+  oci::ImageTarget& to;
   const ConvertOptions& options;
   Progress& progress;
 };
@@ -142,26 +142,26 @@ Result<oci::Document> convert_index(Job& job, const oci::Document& document,
 
 }  // namespace
 
-Result<ConvertReport> convert(oci::Repository& from, const Location& source, oci::Repository& to,
+Result<ConvertReport> convert(oci::ImageSource& from, const Location& source, oci::ImageTarget& to,
                               const Location& target, const ConvertOptions& options,
                               Progress& progress) {
   Job job{from, to, options, progress};
   ConvertReport report;
-  auto document = resolve(from, source);
-  if (!document) return document.error().with_context(source.text);
+  IMSY_TRY_ASSIGN(auto document, from.get_manifest(source.object));
 
   oci::Document published;
-  if (oci::is_index(document->media_type)) {
-    auto index = convert_index(job, *document, report);
+  if (oci::is_index(document.media_type)) {
+    auto index = convert_index(job, document, report);
     if (!index) return index.error().with_context(source.text);
     published = std::move(*index);
   } else {
-    auto image = convert_image(job, std::move(*document));
+    auto image = convert_image(job, std::move(document));
     if (!image) return image.error().with_context(source.text);
     report.images.push_back(image->report);
     published = std::move(image->manifest);
   }
-  IMSY_TRY(to.put_manifest(published, target.object));
+  IMSY_TRY(to.put_manifest(published, target.object.empty() ? "latest" : target.object));
+  IMSY_TRY(to.finish());
   report.digest = published.digest;
   return report;
 }

@@ -41,8 +41,9 @@ struct ConvertReport {
   std::vector<ImageReport> images;
 };
 
-// Converts what `source` names into `target`.
-Result<ConvertReport> convert(oci::Repository& from, const Location& source, oci::Repository& to,
+// Converts what `source` names in `from` into `target` in `to`, there with the tag "latest" when
+// the target has none, and finishes `to`.
+Result<ConvertReport> convert(oci::ImageSource& from, const Location& source, oci::ImageTarget& to,
                               const Location& target, const ConvertOptions& options,
                               Progress& progress);
 

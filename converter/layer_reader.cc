@@ -76,14 +76,14 @@ bool is_foreign(const oci::Descriptor& descriptor) {
          descriptor.media_type.find("foreign") != std::string::npos || !descriptor.urls.empty();
 }
 
-Status read_checked(oci::Repository& repository, const oci::Descriptor& descriptor,
+Status read_checked(oci::ImageSource& source, const oci::Descriptor& descriptor,
                     const Digest& diff_id, LayerTree& tree, ContentSpool& spool,
                     Progress& progress) {
   if (is_foreign(descriptor)) {
     return Error(Errc::kInvalid,
                  "foreign layers are not converted; store the layer in the registry first");
   }
-  IMSY_TRY_ASSIGN(const auto blob, repository.open_blob(descriptor));
+  IMSY_TRY_ASSIGN(const auto blob, source.open_blob(descriptor));
   Counter counted(*blob, progress);
   IMSY_TRY_ASSIGN(const auto plain, oci::decompress(counted));
   Meter measured(*plain);
@@ -102,9 +102,9 @@ Status read_checked(oci::Repository& repository, const oci::Descriptor& descript
 
 }  // namespace
 
-Status read_layer(oci::Repository& repository, const oci::Descriptor& descriptor,
+Status read_layer(oci::ImageSource& source, const oci::Descriptor& descriptor,
                   const Digest& diff_id, LayerTree& tree, ContentSpool& spool, Progress& progress) {
-  auto read = read_checked(repository, descriptor, diff_id, tree, spool, progress);
+  auto read = read_checked(source, descriptor, diff_id, tree, spool, progress);
   if (!read) return read.error().with_context("layer " + descriptor.digest.to_string());
   return {};
 }

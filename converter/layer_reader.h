@@ -10,11 +10,11 @@
 
 namespace imsy::converter {
 
-// Applies layer `descriptor` of `repository` to `tree`; file contents go to `spool`. Blob digest,
+// Applies layer `descriptor` of `source` to `tree`; file contents go to `spool`. Blob digest,
 // blob size and `diff_id` are checked to the last byte, whatever the tar says about its end.
 // kInvalid: a media type, tar or entry that is refused; kCorrupt: a digest or format is wrong. The
 // message names the layer.
-Status read_layer(oci::Repository& repository, const oci::Descriptor& descriptor,
+Status read_layer(oci::ImageSource& source, const oci::Descriptor& descriptor,
                   const Digest& diff_id, LayerTree& tree, ContentSpool& spool, Progress& progress);
 
 }  // namespace imsy::converter

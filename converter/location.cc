@@ -1,76 +1,186 @@
 #include "converter/location.h"
 
+#include <array>
+
+#include "converter/rootfs_source.h"
+#include "oci/docker_archive.h"
 #include "oci/layout.h"
+#include "oci/oci_archive.h"
 #include "oci/reference.h"
 #include "oci/registry.h"
 
 namespace imsy::converter {
+
+using Source = Result<std::shared_ptr<oci::ImageSource>>;
+using Target = Result<std::shared_ptr<oci::ImageTarget>>;
+
+struct Transport {
+  std::string_view prefix;
+  std::string_view form;  // for messages
+  // Takes apart what stands behind the prefix.
+  Status (*parse)(std::string_view rest, Location& location);
+  Source (*open_source)(const Location& location, const OpenOptions& options);
+  Target (*open_target)(const Location& location, const OpenOptions& options);  // or nullptr
+};
+
 namespace {
 
-constexpr std::string_view kLayoutPrefix = "oci:";
+// --- names ---
 
-Result<Location> parse_layout(std::string_view text) {
-  Location location;
-  location.kind = Location::Kind::kLayout;
-  location.text = text;
-  std::string_view rest = text.substr(kLayoutPrefix.size());
+// PATH[:tag]: a colon before the last slash belongs to the path.
+Status parse_path_and_tag(std::string_view rest, Location& location) {
   const std::size_t slash = rest.rfind('/');
   const std::size_t colon = rest.rfind(':');
   if (colon != std::string_view::npos && (slash == std::string_view::npos || colon > slash)) {
     location.object = rest.substr(colon + 1);
     rest = rest.substr(0, colon);
   }
-  if (rest.empty()) return Error(Errc::kInvalid, "\"oci:\" needs a directory: oci:DIR[:tag]");
-  location.directory = rest;
-  return location;
+  location.path = rest;
+  return {};
+}
+
+// FILE[:reference]: a reference has slashes and colons itself, so the file has no colon.
+Status parse_path_and_reference(std::string_view rest, Location& location) {
+  const std::size_t colon = rest.find(':');
+  location.path = rest.substr(0, colon);
+  if (colon == std::string_view::npos) return {};
+  location.object = rest.substr(colon + 1);
+  const auto reference = oci::Reference::parse(location.object);
+  return reference ? Status() : Status(reference.error());
+}
+
+Status parse_path(std::string_view rest, Location& location) {
+  location.path = rest;
+  return {};
+}
+
+Status parse_registry(std::string_view rest, Location& location) {
+  IMSY_TRY_ASSIGN(const auto reference, oci::Reference::parse(rest));
+  location.host = reference.host;
+  location.repository = reference.repository;
+  location.object = reference.object();
+  return {};
+}
+
+// --- places ---
+
+// The same object, known only as what it is used for.
+template <typename To, typename From>
+Result<std::shared_ptr<To>> shared(Result<From> opened) {
+  if (!opened) return opened.error();
+  return std::shared_ptr<To>(std::move(*opened));
+}
+
+Result<std::shared_ptr<oci::Registry>> open_registry(const Location& location,
+                                                     const OpenOptions& options, bool push) {
+  oci::RegistryOptions registry;
+  registry.endpoint = oci::Registry::endpoint_for(location.host, options.plain_http);
+  registry.repository = location.repository;
+  registry.credential_host = location.host;
+  registry.push = push;
+  return oci::Registry::open(options.http, std::move(registry));
+}
+
+Source registry_source(const Location& location, const OpenOptions& options) {
+  return shared<oci::ImageSource>(open_registry(location, options, false));
+}
+Target registry_target(const Location& location, const OpenOptions& options) {
+  return shared<oci::ImageTarget>(open_registry(location, options, true));
+}
+
+Source layout_source(const Location& location, const OpenOptions& /*options*/) {
+  return shared<oci::ImageSource>(oci::Layout::open(location.path));
+}
+Target layout_target(const Location& location, const OpenOptions& /*options*/) {
+  return shared<oci::ImageTarget>(oci::Layout::open_or_create(location.path));
+}
+
+Source oci_archive_source(const Location& location, const OpenOptions& options) {
+  return shared<oci::ImageSource>(oci::open_oci_archive(location.path, options.temporary));
+}
+Target oci_archive_target(const Location& location, const OpenOptions& options) {
+  return shared<oci::ImageTarget>(oci::create_oci_archive(location.path, options.temporary));
+}
+
+Source docker_archive_source(const Location& location, const OpenOptions& options) {
+  return shared<oci::ImageSource>(oci::open_docker_archive(location.path, options.temporary));
+}
+
+Source tar_source(const Location& location, const OpenOptions& options) {
+  return shared<oci::ImageSource>(open_tar(location.path, options.platform, options.temporary));
+}
+
+Source directory_source(const Location& location, const OpenOptions& options) {
+  return shared<oci::ImageSource>(open_directory(location.path, options.platform));
+}
+
+// The last one takes what has no prefix.
+constexpr std::array<Transport, 6> kTransports = {{
+    {"oci:", "oci:DIR[:tag]", parse_path_and_tag, layout_source, layout_target},
+    {"oci-archive:", "oci-archive:FILE[:tag]", parse_path_and_tag, oci_archive_source,
+     oci_archive_target},
+    {"docker-archive:", "docker-archive:FILE[:reference]", parse_path_and_reference,
+     docker_archive_source, nullptr},
+    {"tar:", "tar:FILE", parse_path, tar_source, nullptr},
+    {"dir:", "dir:PATH", parse_path, directory_source, nullptr},
+    {"", "registry/repository:tag", parse_registry, registry_source, registry_target},
+}};
+
+std::string forms(bool to_write) {
+  std::string text;
+  for (const Transport& transport : kTransports) {
+    if (to_write && transport.open_target == nullptr) continue;
+    if (!text.empty()) text += ", ";
+    text += transport.form;
+  }
+  return text;
 }
 
 }  // namespace
 
 Result<Location> Location::parse(std::string_view text) {
-  if (text.starts_with(kLayoutPrefix)) return parse_layout(text);
-  for (const std::string_view other :
-       {"docker://", "oci-archive:", "docker-archive:", "dir:", "tar:", "http://", "https://"}) {
-    if (text.starts_with(other)) {
-      return Error(Errc::kInvalid, "\"" + std::string(text) +
-                                       "\" is not supported: give registry/repository:tag or "
-                                       "oci:DIR[:tag]");
-    }
+  for (const std::string_view other : {"docker://", "http://", "https://"}) {
+    if (!text.starts_with(other)) continue;
+    return Error(Errc::kInvalid, "\"" + std::string(text) + "\" begins with " + std::string(other) +
+                                     "; give one of " + forms(false));
   }
-  auto reference = oci::Reference::parse(text);
-  if (!reference) return reference.error();
   Location location;
   location.text = text;
-  location.host = reference->host;
-  location.repository = reference->repository;
-  location.object = reference->object();
+  for (const Transport& transport : kTransports) {
+    if (!text.starts_with(transport.prefix)) continue;
+    location.transport = &transport;
+    IMSY_TRY(transport.parse(text.substr(transport.prefix.size()), location));
+    if (!transport.prefix.empty() && location.path.empty()) {
+      return Error(Errc::kInvalid, "\"" + location.text + "\" names no file or directory: " +
+                                       std::string(transport.form));
+    }
+    break;
+  }
   return location;
 }
 
-Result<std::shared_ptr<oci::Repository>> open(const Location& location, Access access,
-                                              bool plain_http, oci::HttpClient& http) {
-  if (location.kind == Location::Kind::kLayout) {
-    auto layout = access == Access::kWrite ? oci::Layout::open_or_create(location.directory)
-                                           : oci::Layout::open(location.directory);
-    if (!layout) return layout.error();
-    return std::shared_ptr<oci::Repository>(std::move(*layout));
-  }
-  oci::RegistryOptions options;
-  options.endpoint = oci::Registry::endpoint_for(location.host, plain_http);
-  options.repository = location.repository;
-  options.credential_host = location.host;
-  options.push = access == Access::kWrite;
-  IMSY_TRY_ASSIGN(auto registry, oci::Registry::open(http, std::move(options)));
-  return std::shared_ptr<oci::Repository>(std::move(registry));
+Result<std::shared_ptr<oci::ImageSource>> open_source(const Location& location,
+                                                      const OpenOptions& options) {
+  return location.transport->open_source(location, options);
 }
 
-Result<oci::Document> resolve(oci::Repository& repository, const Location& location) {
-  if (location.kind == Location::Kind::kLayout) {
-    auto& layout = dynamic_cast<oci::Layout&>(repository);
-    IMSY_TRY_ASSIGN(const auto entry, layout.find(location.object));
-    return layout.get_manifest(entry.digest.to_string());
+Status Location::check_writable() const {
+  if (transport->open_target == nullptr) {
+    return Error(Errc::kInvalid, text + ": can only be read; write to one of " + forms(true));
   }
-  return repository.get_manifest(location.object);
+  if (path == "-") {
+    return Error(Errc::kInvalid, text + ": the standard input cannot be written to; name a file");
+  }
+  if (object.starts_with("sha256:")) {
+    return Error(Errc::kInvalid, text + ": the target needs a tag, not a digest");
+  }
+  return {};
+}
+
+Result<std::shared_ptr<oci::ImageTarget>> open_target(const Location& location,
+                                                      const OpenOptions& options) {
+  IMSY_TRY(location.check_writable());
+  return location.transport->open_target(location, options);
 }
 
 }  // namespace imsy::converter

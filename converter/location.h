@@ -2,10 +2,16 @@
 //
 //   registry/repository[:tag|@digest]      a registry, parsed as Docker does
 //   oci:DIR[:tag]                          an OCI image layout
+//   oci-archive:FILE[:tag]                 an OCI image layout in a tar file
+//   docker-archive:FILE[:reference]        what `docker save` writes; only to read
+//   tar:FILE                               a root filesystem; only to read
+//   dir:PATH                               a root filesystem; only to read
 //
+// FILE may be "-", the standard input, to read from.
 // Threads: free functions.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,26 +21,37 @@
 
 namespace imsy::converter {
 
-struct Location {
-  enum class Kind { kRegistry, kLayout };
-  Kind kind = Kind::kRegistry;
-  std::string text;        // as given, for messages
-  std::string host;        // registry
-  std::string repository;  // registry
-  std::string directory;   // layout
-  std::string object;      // tag or digest; "" for the only image of a layout
+// One of the kinds above. Internal to location.cc.
+struct Transport;
 
-  // kInvalid: neither form, or a transport that is not supported.
+struct Location {
+  const Transport* transport = nullptr;
+  std::string text;        // as given, for messages
+  std::string host;        // of a registry
+  std::string repository;  // of a registry
+  std::string path;        // of all others: a file or a directory
+  std::string object;      // tag or digest; "" for the only image of a place
+
+  // kInvalid: none of these forms.
   static Result<Location> parse(std::string_view text);
+
+  // kInvalid, with what can be written to, for a location that can only be read.
+  Status check_writable() const;
 };
 
-enum class Access { kRead, kWrite };
+// What opening needs besides the location.
+struct OpenOptions {
+  oci::HttpClient& http;            // must outlive what is opened
+  bool plain_http = false;          // to registries
+  std::filesystem::path temporary;  // directory for what cannot be read or written at once
+  std::string platform;  // of root filesystems: "linux/arch[/variant]", "": the machine's
+};
 
-// Opens it. `http` must outlive the result. A layout to write to is created when it is not there.
-Result<std::shared_ptr<oci::Repository>> open(const Location& location, Access access,
-                                              bool plain_http, oci::HttpClient& http);
+Result<std::shared_ptr<oci::ImageSource>> open_source(const Location& location,
+                                                      const OpenOptions& options);
 
-// The manifest or index that `location` names in `repository`.
-Result<oci::Document> resolve(oci::Repository& repository, const Location& location);
+// For a location that is writable. A layout is created when it is not there.
+Result<std::shared_ptr<oci::ImageTarget>> open_target(const Location& location,
+                                                      const OpenOptions& options);
 
 }  // namespace imsy::converter

@@ -19,16 +19,17 @@ int main(int argc, char** argv) {
     return 2;
   }
   imsy::oci::HttpClient http;
-  const auto repository = converter::open(*target, converter::Access::kWrite, false, http);
-  if (!repository) {
-    std::cerr << repository.error().message() << '\n';
-    return 1;
-  }
   converter::ConvertOptions options;
   options.temporary = std::filesystem::temp_directory_path();
+  const converter::OpenOptions open{http, false, options.temporary, ""};
+  const auto from = converter::open_source(*source, open);
+  const auto to = converter::open_target(*target, open);
+  if (!from || !to) {
+    std::cerr << (from ? to.error() : from.error()).message() << '\n';
+    return 1;
+  }
   converter::Progress progress(false);
-  const auto report =
-      converter::convert(**repository, *source, **repository, *target, options, progress);
+  const auto report = converter::convert(**from, *source, **to, *target, options, progress);
   if (!report) {
     std::cerr << report.error().message() << '\n';
     return 1;

@@ -268,19 +268,5 @@ TEST_F(ConvertRefuses, ATagThatIsNotThere) {
   EXPECT_THAT(refusal(), HasSubstr("v1"));
 }
 
-TEST(LocationTest, TellsRegistriesFromLayouts) {
-  const auto registry = Location::parse("127.0.0.1:5000/a/b:t").value();
-  EXPECT_EQ(registry.host, "127.0.0.1:5000");
-  EXPECT_EQ(registry.repository, "a/b");
-  EXPECT_EQ(registry.object, "t");
-  const auto layout = Location::parse("oci:/tmp/x:y/dir:tag").value();
-  EXPECT_EQ(layout.directory, "/tmp/x:y/dir");
-  EXPECT_EQ(layout.object, "tag");
-  EXPECT_EQ(Location::parse("oci:dir").value().object, "");
-  EXPECT_FALSE(Location::parse("oci:"));
-  EXPECT_FALSE(Location::parse("docker-archive:x.tar"));
-  EXPECT_FALSE(Location::parse("Upper/Case"));
-}
-
 }  // namespace
 }  // namespace imsy::converter

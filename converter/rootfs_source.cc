@@ -1,0 +1,237 @@
+#include "converter/rootfs_source.h"
+
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <utility>
+
+#include "common/io.h"
+#include "converter/directory_tar.h"
+#include "oci/archive.h"
+#include "oci/decompress.h"
+#include "oci/file_set.h"
+
+namespace imsy::converter {
+namespace {
+
+using oci::Json;
+
+// Begins to read the layer anew.
+using Opener = std::function<Result<std::unique_ptr<ByteReader>>()>;
+
+// A stream with the digest and the number of its bytes so far.
+class Measured : public ByteReader {
+ public:
+  explicit Measured(ByteReader& input) : input_(input) {}
+  Result<std::size_t> read(std::span<std::byte> buffer) override {
+    IMSY_TRY_ASSIGN(const std::size_t got, input_.read(buffer));
+    hasher_.update(buffer.first(got));
+    size_ += got;
+    return got;
+  }
+  std::uint64_t size() const { return size_; }
+  Digest finish() { return hasher_.finish(); }
+
+ private:
+  ByteReader& input_;
+  Hasher hasher_;
+  std::uint64_t size_ = 0;
+};
+
+Status drain(ByteReader& input) {
+  Bytes buffer(1u << 20);
+  for (;;) {
+    IMSY_TRY_ASSIGN(const std::size_t got, input.read(buffer));
+    if (got == 0) return {};
+  }
+}
+
+// What the layer's blob and its tar are.
+struct Layer {
+  oci::Descriptor descriptor;
+  Digest diff_id;
+};
+
+Result<Layer> measure(ByteReader& input) {
+  Measured blob(input);
+  IMSY_TRY_ASSIGN(const auto plain, oci::decompress(blob));
+  Measured tar(*plain);
+  IMSY_TRY(drain(tar));
+  Layer layer;
+  layer.diff_id = tar.finish();
+  layer.descriptor.digest = blob.finish();
+  layer.descriptor.size = blob.size();
+  // Readers look at the content; the type only has to be one of a layer.
+  layer.descriptor.media_type = oci::media_type::kOciLayer;
+  return layer;
+}
+
+// As Go calls the architectures, whose names the specification uses.
+oci::Platform machine_platform() {
+  struct Known {
+    std::string_view machine, architecture, variant;
+  };
+  static constexpr std::array<Known, 7> kKnown = {{{"x86_64", "amd64", ""},
+                                                   {"aarch64", "arm64", ""},
+                                                   {"armv7l", "arm", "v7"},
+                                                   {"armv6l", "arm", "v6"},
+                                                   {"i686", "386", ""},
+                                                   {"i386", "386", ""},
+                                                   {"loongarch64", "loong64", ""}}};
+  struct utsname machine {};
+  ::uname(&machine);
+  oci::Platform platform{"linux", machine.machine, "", ""};  // riscv64, s390x, ppc64le
+  for (const Known& known : kKnown) {
+    if (known.machine != platform.architecture) continue;
+    platform.architecture = known.architecture;
+    platform.variant = known.variant;
+    break;
+  }
+  return platform;
+}
+
+Result<oci::Platform> parse_platform(const std::string& text) {
+  if (text.empty()) return machine_platform();
+  const std::size_t first = text.find('/');
+  const std::size_t second = first == std::string::npos ? first : text.find('/', first + 1);
+  oci::Platform platform;
+  platform.os = text.substr(0, first);
+  if (first != std::string::npos) {
+    platform.architecture = text.substr(first + 1, second - first - 1);
+  }
+  if (second != std::string::npos) platform.variant = text.substr(second + 1);
+  const bool more = platform.variant.find('/') != std::string::npos;
+  if (platform.os != "linux" || platform.architecture.empty() || more) {
+    return Error(Errc::kInvalid, "platform \"" + text + "\": must be linux/ARCH[/VARIANT]");
+  }
+  return platform;
+}
+
+std::string config_for(const oci::Platform& platform, const Digest& diff_id) {
+  Json config{{"architecture", platform.architecture},
+              {"os", platform.os},
+              {"config", Json::object()},
+              {"rootfs", {{"type", "layers"}, {"diff_ids", Json::array({diff_id.to_string()})}}}};
+  if (!platform.variant.empty()) config["variant"] = platform.variant;
+  return config.dump();
+}
+
+oci::Document manifest_for(const std::string& config, const oci::Descriptor& layer) {
+  oci::Manifest manifest;
+  manifest.media_type = oci::media_type::kOciManifest;
+  manifest.config.media_type = oci::media_type::kOciConfig;
+  manifest.config.digest = sha256(config);
+  manifest.config.size = config.size();
+  manifest.layers.push_back(layer);
+  return oci::Document::make(manifest.media_type, manifest.to_json());
+}
+
+// The configuration, as a stream.
+class Text : public ByteReader {
+ public:
+  explicit Text(std::string text) : text_(std::move(text)) {}
+  Result<std::size_t> read(std::span<std::byte> buffer) override {
+    const auto rest = as_bytes(text_).subspan(given_);
+    const std::size_t count = std::min(buffer.size(), rest.size());
+    std::copy_n(rest.begin(), count, buffer.begin());
+    given_ += count;
+    return count;
+  }
+
+ private:
+  const std::string text_;
+  std::size_t given_ = 0;
+};
+
+class RootfsSource : public oci::ImageSource {
+ public:
+  // `complaint`: what to say when the layer is not what it was when it was measured.
+  RootfsSource(std::string name, Opener opener, std::string complaint, const Layer& layer,
+               const oci::Platform& platform)
+      : name_(std::move(name)),
+        opener_(std::move(opener)),
+        complaint_(std::move(complaint)),
+        config_(config_for(platform, layer.diff_id)),
+        manifest_(manifest_for(config_, layer.descriptor)) {}
+
+  std::string name() const override { return name_; }
+  Result<oci::Document> get_manifest(const std::string& object) override {
+    if (object.empty() || object == manifest_.digest.to_string()) return manifest_;
+    return Error(Errc::kNotFound, name_ + ": is no image and has no tag " + object);
+  }
+  Result<std::unique_ptr<ByteReader>> open_blob(const oci::Descriptor& descriptor) override;
+
+ private:
+  const std::string name_;
+  const Opener opener_;
+  const std::string complaint_;
+  const std::string config_;
+  const oci::Document manifest_;
+};
+
+Result<std::unique_ptr<ByteReader>> RootfsSource::open_blob(const oci::Descriptor& descriptor) {
+  if (descriptor.digest == sha256(config_)) {
+    return std::unique_ptr<ByteReader>(std::make_unique<Text>(config_));
+  }
+  auto stream = opener_();
+  if (!stream) return stream.error().with_context(name_);
+  return std::unique_ptr<ByteReader>(std::make_unique<oci::CheckedReader>(
+      std::move(*stream), descriptor.size, descriptor.digest, name_, complaint_));
+}
+
+// The file itself, or a copy of what came through a pipe.
+Result<std::shared_ptr<const UniqueFd>> rereadable(UniqueFd file,
+                                                   const std::filesystem::path& temporary) {
+  if (oci::is_seekable(file)) return std::make_shared<const UniqueFd>(std::move(file));
+  IMSY_TRY_ASSIGN(UniqueFd spool, anonymous_file(temporary));
+  Bytes buffer(1u << 20);
+  for (;;) {
+    IMSY_TRY_ASSIGN(const std::size_t got, read_some(file.get(), buffer));
+    if (got == 0) return std::make_shared<const UniqueFd>(std::move(spool));
+    IMSY_TRY(write_all(spool.get(), ByteSpan(buffer).first(got)));
+  }
+}
+
+// Opens the layer, measures it and makes the image.
+Result<std::unique_ptr<oci::ImageSource>> make_source(const std::string& name, const Opener& first,
+                                                      Opener later, const std::string& platform,
+                                                      std::string complaint) {
+  IMSY_TRY_ASSIGN(const oci::Platform parsed, parse_platform(platform));
+  auto stream = first();
+  if (!stream) return stream.error().with_context(name);
+  auto layer = measure(**stream);
+  if (!layer) return layer.error().with_context(name);
+  return std::unique_ptr<oci::ImageSource>(
+      std::make_unique<RootfsSource>(name, std::move(later), std::move(complaint), *layer, parsed));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<oci::ImageSource>> open_tar(const std::filesystem::path& file,
+                                                   const std::string& platform,
+                                                   const std::filesystem::path& temporary) {
+  const std::string name = "tar:" + file.string();
+  auto input = oci::open_input(file);
+  if (!input) return input.error().with_context(name);
+  auto kept = rereadable(std::move(*input), temporary);
+  if (!kept) return kept.error().with_context(name);
+  auto size = file_size((*kept)->get());
+  if (!size) return size.error().with_context(name);
+  const Opener opener = [file = *kept, size = *size]() -> Result<std::unique_ptr<ByteReader>> {
+    return std::unique_ptr<ByteReader>(std::make_unique<oci::FileRange>(file, 0, size));
+  };
+  return make_source(name, opener, opener, platform, "changed while it was read");
+}
+
+Result<std::unique_ptr<oci::ImageSource>> open_directory(const std::filesystem::path& path,
+                                                         const std::string& platform) {
+  const auto opener = [&](Warn warn) -> Opener {
+    return [path, warn] { return open_directory_tar(path, warn); };
+  };
+  return make_source("dir:" + path.string(), opener(Warn::kYes), opener(Warn::kNo), platform,
+                     "changed while it was read; nothing may write to it meanwhile");
+}
+
+}  // namespace imsy::converter
