@@ -30,6 +30,15 @@ std::string lowered(std::string text) {
   return text;
 }
 
+// A host as DNS and RFC 3986 have them; libcurl also takes percent-encoded ones, whose decoded form
+// may be anything.
+bool is_host(std::string_view host) {
+  return !host.empty() && std::all_of(host.begin(), host.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+           std::string_view("-._[]:").find(c) != std::string_view::npos;
+  });
+}
+
 // Sets the URL, or resolves it against the one that is set already.
 Status set_url(const Handle& url, std::string_view text) {
   if (!url) return Error(Errc::kInternal, "out of memory");
@@ -57,7 +66,7 @@ Result<Url> take_apart(const Handle& url) {
   parsed.port = part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
   parsed.path = part(url, CURLUPART_PATH);
   parsed.text = part(url, CURLUPART_URL);
-  if (parsed.host.empty() || parsed.text.empty()) return Error(Errc::kInvalid, "no valid URL");
+  if (!is_host(parsed.host) || parsed.text.empty()) return Error(Errc::kInvalid, "no valid URL");
   return parsed;
 }
 

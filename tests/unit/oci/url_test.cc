@@ -30,8 +30,9 @@ TEST(Url, ResolvesLocations) {
     ASSERT_TRUE(resolved) << reference;
     EXPECT_EQ(resolved->text, expected);
   }
-  for (const char* bad : {"file:///etc/passwd", "ftp://host/x", "http://user:pw@host/", "\x01",
-                          "javascript:alert(1)", "unix:/run/x"}) {
+  for (const char* bad :
+       {"file:///etc/passwd", "ftp://host/x", "http://user:pw@host/", "\x01", "javascript:alert(1)",
+        "unix:/run/x", "//a%0ab/", "http://h%25/p", "//a%ff/x", "http://h_;x/"}) {
     EXPECT_FALSE(resolve_url(*base, bad)) << bad;
   }
 }
