@@ -111,6 +111,14 @@ bool is_wanted(const oci::Descriptor& entry, const std::string& platform) {
   return platform.empty() || platform_name(*entry.platform) == platform;
 }
 
+// Archives often hold the image of one platform, with the index of all.
+Error missing_image(const oci::Platform& platform, const Error& error) {
+  const std::string name = platform_name(platform);
+  if (error.code() != Errc::kNotFound) return error.with_context(name);
+  return Error(error.code(), name + ": " + error.message() +
+                                 "; to convert one of the others, name it with --platform");
+}
+
 Result<oci::Document> convert_index(Job& job, const oci::Document& document,
                                     ConvertReport& report) {
   IMSY_TRY_ASSIGN(const auto index, oci::parse_index(document));
@@ -119,8 +127,9 @@ Result<oci::Document> convert_index(Job& job, const oci::Document& document,
   converted.annotations = index.annotations;
   for (const auto& entry : index.manifests) {
     if (!is_wanted(entry, job.options.platform)) continue;
-    IMSY_TRY_ASSIGN(auto original, job.from.get_manifest(entry.digest.to_string()));
-    auto image = convert_image(job, std::move(original));
+    auto original = job.from.get_manifest(entry.digest.to_string());
+    if (!original) return missing_image(*entry.platform, original.error());
+    auto image = convert_image(job, std::move(*original));
     if (!image) return image.error().with_context(platform_name(*entry.platform));
     image->descriptor.platform = entry.platform;
     image->descriptor.annotations = entry.annotations;

@@ -197,6 +197,25 @@ TEST_F(ConvertTest, AnIndexStaysAnIndex) {
   EXPECT_THAT(none.error().message(), HasSubstr("linux/riscv64"));
 }
 
+TEST_F(ConvertTest, AnIndexWithOneOfItsImagesIsConvertedByPlatform) {
+  const auto amd = make_image("amd64", "a");
+  oci::Index index;
+  index.media_type = oci::media_type::kOciIndex;
+  for (const char* arch : {"amd64", "arm64"}) {
+    oci::Descriptor entry = amd.describe();
+    entry.platform = oci::Platform{"linux", arch, "", ""};
+    if (std::string_view(arch) == "arm64") entry.digest = sha256("not in the layout");
+    index.manifests.push_back(entry);
+  }
+  put_document(oci::media_type::kOciIndex, index.to_json(), "v1");
+  const auto all = run();
+  ASSERT_FALSE(all);
+  EXPECT_THAT(all.error().message(), HasSubstr("linux/arm64"));
+  EXPECT_THAT(all.error().message(), HasSubstr("--platform"));
+  EXPECT_FALSE(target_->find("c1"));
+  EXPECT_TRUE(run("linux/amd64"));
+}
+
 // What is wrong with the source must be named, and no tag may appear in the target.
 class ConvertRefuses : public ConvertTest {
  protected:
