@@ -2,7 +2,7 @@
 set(IMSY_SANITIZE "" CACHE STRING "sanitizers to build with, as for -fsanitize=")
 option(IMSY_FUZZ "build the libFuzzer targets (needs clang)" OFF)
 if(IMSY_SANITIZE)
-  add_compile_options(-fsanitize=${IMSY_SANITIZE} -fno-omit-frame-pointer)
+  add_compile_options(-fsanitize=${IMSY_SANITIZE} -fno-omit-frame-pointer -O1)
   add_link_options(-fsanitize=${IMSY_SANITIZE})
 endif()
 if(IMSY_FUZZ)
