@@ -299,11 +299,12 @@ bool Engine::find_locally(const ImagePtr& image, std::uint32_t index) {
   return copy && *copy && deliver(image, index, **copy, Got::kCopied) != Fate::kWrong;
 }
 
-Status Engine::put(const ImageState& image, std::uint32_t chunk, ByteSpan raw) {
+Status Engine::put(const ImageState& image, std::uint32_t chunk, ByteSpan raw,
+                   const std::string& trust_domain) {
   const cdc::Objects& objects = image.manifest->objects();
   const std::uint32_t object = objects.object_of_chunk(chunk);
   IMSY_TRY_ASSIGN(const auto opened, objects_.open(*image.manifest, object));
-  return store_.put_chunk(*opened, chunk - objects.first_chunk(object), raw);
+  return store_.put_chunk(*opened, chunk - objects.first_chunk(object), raw, trust_domain);
 }
 
 void Engine::note_put(const Status& status) {
@@ -328,7 +329,8 @@ void Engine::count(ImageState& image, Got got, std::size_t bytes) {
 
 Engine::Fate Engine::deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got) {
   const cdc::ChunkDigest& digest = image->manifest->objects().chunk(chunk).digest;
-  const Status kept = got == Got::kPresent ? Status() : put(*image, chunk, raw);
+  const Status kept =
+      got == Got::kPresent ? Status() : put(*image, chunk, raw, image->trust_domain);
   // Kept bytes have been checked. Those that could not be kept must be, before a reader gets them.
   if (!kept && sha256(raw) != digest) return Fate::kWrong;
   if (got != Got::kPresent) note_put(kept);
@@ -337,7 +339,7 @@ Engine::Fate Engine::deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpa
     const InFlight::Delivery delivery = in_flight_.take(image->key(chunk));
     for (const Target& target : delivery.targets) {
       if (target.image == image && target.chunk == chunk) continue;
-      note_put(put(*target.image, target.chunk, raw));
+      note_put(put(*target.image, target.chunk, raw, image->trust_domain));
     }
     if (!delivery.over) continue;
     for (const Waiter& waiter : delivery.waiters) {

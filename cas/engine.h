@@ -83,7 +83,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   enum class Fate { kWrong, kKept, kNotKept };
   // Puts the chunk where it belongs and wherever else it is wanted, and answers who waits for it.
   Fate deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got);
-  Status put(const ImageState& image, std::uint32_t chunk, ByteSpan raw);
+  // `image`: whose object it goes to. `trust_domain`: of whom the bytes were fetched for.
+  Status put(const ImageState& image, std::uint32_t chunk, ByteSpan raw,
+             const std::string& trust_domain);
   void note_put(const Status& status);
   void count(ImageState& image, Got got, std::size_t bytes);
 

@@ -13,14 +13,13 @@
 namespace imsy::cas {
 
 StoredObject::StoredObject(const Layout& layout, Index& index, const cdc::Manifest& manifest,
-                           std::uint32_t object, const std::string& trust_domain)
+                           std::uint32_t object)
     : layout_(layout),
       index_(index),
       id_(manifest.objects().id(object)),
       size_(manifest.tree().object_size(object)),
       chunks_(manifest.objects().chunks_of(object).begin(),
               manifest.objects().chunks_of(object).end()),
-      trust_domain_(trust_domain),
       states_(new std::atomic<std::uint8_t>[chunks_.size()]),
       missing_(static_cast<std::uint32_t>(chunks_.size())) {
   set_all(kAbsent);
@@ -28,10 +27,8 @@ StoredObject::StoredObject(const Layout& layout, Index& index, const cdc::Manife
 
 Result<std::shared_ptr<StoredObject>> StoredObject::open(const Layout& layout, Index& index,
                                                          const cdc::Manifest& manifest,
-                                                         std::uint32_t object,
-                                                         const std::string& trust_domain) {
-  std::shared_ptr<StoredObject> opened(
-      new StoredObject(layout, index, manifest, object, trust_domain));
+                                                         std::uint32_t object) {
+  std::shared_ptr<StoredObject> opened(new StoredObject(layout, index, manifest, object));
   IMSY_TRY(opened->find_file());
   return opened;
 }
@@ -150,8 +147,7 @@ void StoredObject::finish() {
     }
     where_ = Where::kObjects;
   }
-  index_.add_complete(
-      {id_, size_, fetched_ ? std::optional<std::string>(trust_domain_) : std::nullopt});
+  index_.add_complete({id_, size_, trust_domain_});
   complete_.store(true, std::memory_order_release);
 }
 
@@ -221,7 +217,7 @@ Result<int> StoredObject::writable() {
   return writable_.get();
 }
 
-Status StoredObject::put(std::uint32_t index, ByteSpan raw) {
+Status StoredObject::put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain) {
   if (index >= chunks_.size()) {
     return Error(Errc::kInvalid, "object " + id_.hex() + " has no chunk " + std::to_string(index));
   }
@@ -238,14 +234,15 @@ Status StoredObject::put(std::uint32_t index, ByteSpan raw) {
     // Somebody may have put it meanwhile, and with it completed the object.
     if (states_[index] == kPresent) return {};
     IMSY_TRY_ASSIGN(file, writable());
+    const bool mixed = trust_domain_ && *trust_domain_ != trust_domain;
+    trust_domain_ = mixed ? std::string(kSharedWithNobody) : trust_domain;
   }
   if (auto written = pwrite_all(file, raw, chunk.object_offset); !written) {
     return written.error().with_context("object " + id_.hex());
   }
-  fetched_ = true;
   // A small file's chunk needs no row: the object's name follows from it.
   if (chunks_.size() > 1) {
-    index_.add_chunk(chunk.digest, {id_, size_, trust_domain_}, chunk.object_offset);
+    index_.add_chunk(chunk.digest, {id_, size_, trust_domain}, chunk.object_offset);
   }
   set_present(index);
   return {};

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,10 @@ namespace imsy::cas {
 class StoredObject final : public Object {
  public:
   // What the file system and the index say of the object. Removes a file that cannot be its
-  // content. `trust_domain`: of the image it is opened for. Layout and index outlive the object.
+  // content. Layout and index outlive the object.
   static Result<std::shared_ptr<StoredObject>> open(const Layout& layout, Index& index,
                                                     const cdc::Manifest& manifest,
-                                                    std::uint32_t object,
-                                                    const std::string& trust_domain);
+                                                    std::uint32_t object);
 
   const cdc::ObjectId& id() const override { return id_; }
   bool complete() const override { return complete_.load(std::memory_order_acquire); }
@@ -40,7 +40,7 @@ class StoredObject final : public Object {
   Status read(std::uint64_t offset, std::span<std::byte> buffer) override;
   int fd() const override { return fd_.load(std::memory_order_acquire); }
 
-  Status put(std::uint32_t index, ByteSpan raw);
+  Status put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain);
   // The chunk at `offset` is not what it should be, as somebody found who read it.
   void reject(std::uint64_t offset);
 
@@ -49,7 +49,7 @@ class StoredObject final : public Object {
   enum ChunkState : std::uint8_t { kUnknown, kAbsent, kPresent };
 
   StoredObject(const Layout& layout, Index& index, const cdc::Manifest& manifest,
-               std::uint32_t object, const std::string& trust_domain);
+               std::uint32_t object);
   Status find_file();
   Status reject_size(std::uint64_t size);
   void set_all(ChunkState state);
@@ -68,20 +68,20 @@ class StoredObject final : public Object {
   const cdc::ObjectId id_;
   const std::uint64_t size_;  // bytes
   const std::vector<cdc::Chunk> chunks_;
-  const std::string trust_domain_;
 
   // Synchronise themselves.
   std::unique_ptr<std::atomic<std::uint8_t>[]> states_;  // ChunkState of each chunk
   std::atomic<std::uint32_t> missing_;                   // chunks that are not kPresent
   std::atomic<bool> complete_{false};
-  std::atomic<bool> fetched_{false};  // bytes were put by this process
-  std::atomic<int> fd_{-1};           // of file_; set once
+  std::atomic<int> fd_{-1};  // of file_; set once
 
   Mutex mu_;
   Where where_ IMSY_GUARDED_BY(mu_) = Where::kNowhere;
   UniqueFd file_ IMSY_GUARDED_BY(mu_);           // never replaced, so that fd() stays valid
   UniqueFd writable_ IMSY_GUARDED_BY(mu_);       // of the same file, when file_ is for reading only
   bool may_write_ IMSY_GUARDED_BY(mu_) = false;  // file_ is
+  // Of the bytes that this process has put; none: it has put nothing.
+  std::optional<std::string> trust_domain_ IMSY_GUARDED_BY(mu_);
 };
 
 // The object without bytes: complete, without a file.

@@ -32,7 +32,8 @@ class LiveStore final : public Store {
 
   Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
                                               std::uint32_t object) override;
-  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override;
+  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw,
+                   const std::string& trust_domain) override;
   Status try_room(std::uint64_t bytes) override { return layout_.try_room(bytes); }
   Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
                                           const std::string& trust_domain) override;
@@ -43,7 +44,6 @@ class LiveStore final : public Store {
  private:
   explicit LiveStore(Layout layout) : layout_(std::move(layout)) {}
   Status start();
-  std::string trust_domain_of(const Digest& manifest);
   std::shared_ptr<StoredObject> find_open(const cdc::ObjectId& id);
   void keep_open(const std::shared_ptr<StoredObject>& object);
   Result<Bytes> read_place(const Index::ChunkPlace& place, std::uint32_t size);
@@ -154,12 +154,6 @@ Result<bool> LiveStore::is_resident(const Digest& manifest) {
   return index_->is_resident(manifest);
 }
 
-std::string LiveStore::trust_domain_of(const Digest& manifest) {
-  MutexLock lock(domains_mu_);
-  const auto found = domains_.find(manifest);
-  return found == domains_.end() ? std::string(kSharedWithNobody) : found->second;
-}
-
 // --- objects
 
 std::shared_ptr<StoredObject> LiveStore::find_open(const cdc::ObjectId& id) {
@@ -188,16 +182,16 @@ Result<std::shared_ptr<Object>> LiveStore::open_object(const cdc::Manifest& mani
   if (auto open = find_open(id)) return std::shared_ptr<Object>(std::move(open));
   MutexLock lock(opening_[std::to_integer<std::size_t>(id.bytes()[0]) % opening_.size()]);
   if (auto open = find_open(id)) return std::shared_ptr<Object>(std::move(open));
-  IMSY_TRY_ASSIGN(auto opened, StoredObject::open(layout_, *index_, manifest, object,
-                                                  trust_domain_of(manifest.digest())));
+  IMSY_TRY_ASSIGN(auto opened, StoredObject::open(layout_, *index_, manifest, object));
   keep_open(opened);
   return std::shared_ptr<Object>(std::move(opened));
 }
 
-Status LiveStore::put_chunk(Object& object, std::uint32_t index, ByteSpan raw) {
+Status LiveStore::put_chunk(Object& object, std::uint32_t index, ByteSpan raw,
+                            const std::string& trust_domain) {
   auto* stored = dynamic_cast<StoredObject*>(&object);
   if (stored == nullptr) return Error(Errc::kInvalid, "the empty object has no chunks");
-  return stored->put(index, raw);
+  return stored->put(index, raw, trust_domain);
 }
 
 Result<Bytes> LiveStore::read_place(const Index::ChunkPlace& place, std::uint32_t size) {

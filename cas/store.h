@@ -100,14 +100,15 @@ class Store {
 
   // --- objects ---
   // The object, whole, partial or new (then nothing of it is there). Takes its chunk list from the
-  // manifest. Cheap when it is open already. What is fetched for an image that was not added is
-  // shared with nobody.
+  // manifest. Cheap when it is open already.
   virtual Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
                                                       std::uint32_t object) = 0;
   // Puts a chunk's bytes into the object, after checking them against the chunk's digest, always:
   // kCorrupt when they differ. The last missing chunk completes the object. kNoSpace and other
-  // disk errors leave the object as it was. Present already: writes nothing.
-  virtual Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) = 0;
+  // disk errors leave the object as it was. Present already: writes nothing. `trust_domain` is that
+  // of the source the bytes came from, whichever image the object was opened for.
+  virtual Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw,
+                           const std::string& trust_domain) = 0;
   // Whether there is room for so many more bytes: tries it, and leaves nothing behind. kNoSpace, or
   // whatever else keeps new files from being written.
   virtual Status try_room(std::uint64_t bytes) = 0;

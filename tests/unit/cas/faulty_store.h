@@ -41,9 +41,10 @@ class FaultyStore final : public Store {
     if (auto error = get(open_)) return *error;
     return store_.open_object(manifest, object);
   }
-  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override {
+  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw,
+                   const std::string& domain) override {
     if (auto error = get(put_)) return *error;
-    return store_.put_chunk(object, index, raw);
+    return store_.put_chunk(object, index, raw, domain);
   }
   Status try_room(std::uint64_t bytes) override {
     auto error = get(put_);

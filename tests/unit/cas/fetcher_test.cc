@@ -203,6 +203,20 @@ TEST_F(FetcherTest, DoesNotJoinAcrossTrustDomains) {
   ASSERT_OK(two.get());
 }
 
+TEST_F(FetcherTest, BytesBelongToTheDomainOfTheSourceThatBroughtThem) {
+  const auto twin =
+      test::ImageMaker().file("c/large", sample().files.at("c/large")).file("x", "x").make();
+  source_->add(twin.blobs);
+  ASSERT_OK(add(*store_, sample()));
+  const auto open = fetcher_->attach(sample().manifest, sample().anchor, nullptr, "");
+  const auto closed = attach(twin, "with a credential");
+  EXPECT_FALSE(read(*open, sample(), "c/large"));  // it is the first who opens the object
+  ASSERT_OK(read(*closed, twin, "c/large"));
+  const cdc::Chunk& chunk = twin.manifest->objects().chunks_of(twin.object("c/large"))[0];
+  EXPECT_FALSE(store_->likely_chunks(std::span(&chunk, 1), "")[0]);
+  EXPECT_TRUE(store_->likely_chunks(std::span(&chunk, 1), "with a credential")[0]);
+}
+
 TEST_F(FetcherTest, WhoJoinedAnImageWhoseSourceFailsGoesOnWithItsOwn) {
   source_->add(next_sample().blobs);
   auto refusing = std::make_shared<test::MemorySource>();  // has no blob

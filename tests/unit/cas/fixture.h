@@ -73,13 +73,14 @@ inline ByteSpan chunk_bytes(const test::MadeImage& image, const std::string& pat
   return ByteSpan(image.files.at(path)).subspan(chunks[index].object_offset, chunks[index].size);
 }
 
-// Puts all of the file into the store.
-inline void put_file(Store& store, const test::MadeImage& image, const std::string& path) {
+// Puts all of the file into the store, as fetched for `domain`.
+inline void put_file(Store& store, const test::MadeImage& image, const std::string& path,
+                     const std::string& domain = "") {
   const std::uint32_t object = image.object(path);
   auto opened = store.open_object(*image.manifest, object);
   ASSERT_OK(opened);
   for (std::uint32_t i = 0; i < image.manifest->objects().chunk_count(object); ++i) {
-    ASSERT_OK(store.put_chunk(**opened, i, chunk_bytes(image, path, i)));
+    ASSERT_OK(store.put_chunk(**opened, i, chunk_bytes(image, path, i), domain));
   }
 }
 

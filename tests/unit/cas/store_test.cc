@@ -54,6 +54,9 @@ class StoreTest : public Test {
   const cdc::Chunk& chunk(const std::string& path, std::uint32_t index) {
     return image_.manifest->objects().chunks_of(image_.object(path))[index];
   }
+  Status put(Object& object, std::uint32_t index, ByteSpan raw, const std::string& domain = "") {
+    return store_->put_chunk(object, index, raw, domain);
+  }
   Result<Bytes> read(Object& object, std::uint64_t size) {
     Bytes bytes(size);
     IMSY_TRY(object.read(0, bytes));
@@ -152,7 +155,7 @@ TEST_F(StoreTest, KeepsAChunkAndKnowsTheOthersMissing) {
   open();
   const auto large = object("bin/large");
   ASSERT_GT(chunk_count("bin/large"), 3u);
-  ASSERT_OK(store_->put_chunk(*large, 2, chunk_bytes(image_, "bin/large", 2)));
+  ASSERT_OK(put(*large, 2, chunk_bytes(image_, "bin/large", 2)));
   EXPECT_TRUE(large->has_chunk(2));
   EXPECT_FALSE(large->has_chunk(1));
   EXPECT_FALSE(large->complete());
@@ -178,13 +181,13 @@ TEST_F(StoreTest, CompletesAnObjectByItsLastChunk) {
 TEST_F(StoreTest, RefusesBytesWithAnotherDigest) {
   open();
   const auto motd = object("etc/motd");
-  EXPECT_EQ(code_of(store_->put_chunk(*motd, 0, as_bytes("hellO"))), Errc::kCorrupt);
-  EXPECT_EQ(code_of(store_->put_chunk(*motd, 0, as_bytes("hell"))), Errc::kCorrupt);
-  EXPECT_EQ(code_of(store_->put_chunk(*motd, 1, as_bytes("hello"))), Errc::kInvalid);
+  EXPECT_EQ(code_of(put(*motd, 0, as_bytes("hellO"))), Errc::kCorrupt);
+  EXPECT_EQ(code_of(put(*motd, 0, as_bytes("hell"))), Errc::kCorrupt);
+  EXPECT_EQ(code_of(put(*motd, 1, as_bytes("hello"))), Errc::kInvalid);
   EXPECT_FALSE(motd->has_chunk(0));
   // Also when the chunk is there already: the caller relies on the check.
-  ASSERT_OK(store_->put_chunk(*motd, 0, as_bytes("hello")));
-  EXPECT_EQ(code_of(store_->put_chunk(*motd, 0, as_bytes("hellO"))), Errc::kCorrupt);
+  ASSERT_OK(put(*motd, 0, as_bytes("hello")));
+  EXPECT_EQ(code_of(put(*motd, 0, as_bytes("hellO"))), Errc::kCorrupt);
 }
 
 TEST_F(StoreTest, TheEmptyObjectIsAlwaysComplete) {
@@ -243,7 +246,7 @@ TEST_F(StoreTest, ManyThreadsCompleteTheSameObjects) {
 TEST_F(StoreTest, FindsTheChunksOfAPartialObjectAgainByHashing) {
   open();
   ASSERT_OK(add(*store_, image_));
-  ASSERT_OK(store_->put_chunk(*object("bin/large"), 1, chunk_bytes(image_, "bin/large", 1)));
+  ASSERT_OK(put(*object("bin/large"), 1, chunk_bytes(image_, "bin/large", 1)));
   reopen();
   EXPECT_TRUE(object("bin/large")->has_chunk(1));
   EXPECT_FALSE(object("bin/large")->has_chunk(0));
@@ -251,23 +254,23 @@ TEST_F(StoreTest, FindsTheChunksOfAPartialObjectAgainByHashing) {
 
 TEST_F(StoreTest, DropsAChunkOfAPartialObjectThatACrashDamaged) {
   open();
-  ASSERT_OK(store_->put_chunk(*object("bin/large"), 1, chunk_bytes(image_, "bin/large", 1)));
+  ASSERT_OK(put(*object("bin/large"), 1, chunk_bytes(image_, "bin/large", 1)));
   close();
   overwrite(file("partial", "bin/large"), chunk("bin/large", 1).object_offset + 7, as_bytes("x"));
   open();
   EXPECT_FALSE(object("bin/large")->has_chunk(1));
-  ASSERT_OK(store_->put_chunk(*object("bin/large"), 1, chunk_bytes(image_, "bin/large", 1)));
+  ASSERT_OK(put(*object("bin/large"), 1, chunk_bytes(image_, "bin/large", 1)));
   EXPECT_TRUE(object("bin/large")->has_chunk(1));
 }
 
 TEST_F(StoreTest, FinishesAnObjectWhoseLastChunkIsFoundByHashing) {
   open();
   for (std::uint32_t i = 1; i < chunk_count("bin/large"); ++i) {
-    ASSERT_OK(store_->put_chunk(*object("bin/large"), i, chunk_bytes(image_, "bin/large", i)));
+    ASSERT_OK(put(*object("bin/large"), i, chunk_bytes(image_, "bin/large", i)));
   }
   reopen();
   const auto large = object("bin/large");
-  ASSERT_OK(store_->put_chunk(*large, 0, chunk_bytes(image_, "bin/large", 0)));
+  ASSERT_OK(put(*large, 0, chunk_bytes(image_, "bin/large", 0)));
   EXPECT_FALSE(large->complete());  // the others are not known yet
   for (std::uint32_t i = 0; i < chunk_count("bin/large"); ++i) EXPECT_TRUE(large->has_chunk(i));
   EXPECT_TRUE(large->complete());
@@ -296,7 +299,7 @@ TEST_F(StoreTest, RepairsACompleteObjectThatACrashDamaged) {
   EXPECT_TRUE(large->has_chunk(0));
   EXPECT_FALSE(large->has_chunk(1));
   EXPECT_FALSE(fs::exists(file("objects", "bin/large")));
-  ASSERT_OK(store_->put_chunk(*large, 1, chunk_bytes(image_, "bin/large", 1)));
+  ASSERT_OK(put(*large, 1, chunk_bytes(image_, "bin/large", 1)));
   for (std::uint32_t i = 0; i < chunk_count("bin/large"); ++i) EXPECT_TRUE(large->has_chunk(i));
   EXPECT_TRUE(large->complete());
   const auto bytes = read(*large, 1'000'000);
@@ -524,7 +527,7 @@ TEST_F(StoreTest, AReadThatFailsMakesItsChunksMissing) {
   const auto resident = store_->is_resident(image_.manifest->digest());
   ASSERT_OK(resident);
   EXPECT_FALSE(*resident);
-  ASSERT_OK(store_->put_chunk(*large, 1, chunk_bytes(image_, "bin/large", 1)));
+  ASSERT_OK(put(*large, 1, chunk_bytes(image_, "bin/large", 1)));
   ASSERT_OK(large->read(chunk("bin/large", 1).object_offset, bytes));
   EXPECT_TRUE(std::ranges::equal(bytes, chunk_bytes(image_, "bin/large", 1).first(10)));
 }
@@ -539,7 +542,7 @@ TEST_F(StoreTest, AFileThatWasCutShortDoesNotShowHoles) {
   const std::uint32_t last = chunk_count("bin/large") - 1;
   Bytes bytes(10);
   EXPECT_FALSE(large->read(chunk("bin/large", last).object_offset, bytes));
-  ASSERT_OK(store_->put_chunk(*large, last, chunk_bytes(image_, "bin/large", last)));
+  ASSERT_OK(put(*large, last, chunk_bytes(image_, "bin/large", last)));
   for (std::uint32_t i = 0; i < last; ++i) EXPECT_FALSE(large->has_chunk(i)) << i;
   EXPECT_FALSE(large->complete());
   put_file(*store_, image_, "bin/large");
@@ -621,7 +624,7 @@ TEST_F(ChunkReuse, FindsAChunkThatIsAllOfASmallFile) {
 TEST_F(ChunkReuse, FindsChunksInPartialObjects) {
   open();
   ASSERT_OK(add(*store_, image_));
-  ASSERT_OK(store_->put_chunk(*object("bin/large"), 0, chunk_bytes(image_, "bin/large", 0)));
+  ASSERT_OK(put(*object("bin/large"), 0, chunk_bytes(image_, "bin/large", 0)));
   reopen();
   const auto bytes = store_->find_chunk(chunk("bin/large", 0), "");
   ASSERT_OK(bytes);
@@ -631,7 +634,7 @@ TEST_F(ChunkReuse, FindsChunksInPartialObjects) {
 TEST_F(ChunkReuse, StaysInsideItsTrustDomain) {
   open();
   ASSERT_OK(add(*store_, image_, "registry/alice"));
-  put_file(*store_, image_, "bin/large");
+  put_file(*store_, image_, "bin/large", "registry/alice");
   for (int round = 0; round < 2; ++round) {
     EXPECT_EQ(found("registry/alice"), shared());
     EXPECT_EQ(found("registry/bob"), 0u);
@@ -648,28 +651,53 @@ TEST_F(ChunkReuse, PublicContentIsForAll) {
   EXPECT_EQ(found("registry/bob"), shared());
 }
 
-TEST_F(ChunkReuse, ContentOfAnImageThatWasNotAddedIsForNobody) {
+TEST_F(ChunkReuse, ContentOfUnknownOriginIsForNobody) {
   open();
-  put_file(*store_, image_, "bin/large");
+  put_file(*store_, image_, "bin/large", "?");
   EXPECT_EQ(found(""), 0u);
   EXPECT_EQ(found("?"), 0u);
   EXPECT_EQ(code_of(add(*store_, image_, "?")), Errc::kInvalid);
 }
 
-TEST_F(ChunkReuse, AnObjectWithBytesOfTwoDomainsIsForNobody) {
+TEST_F(ChunkReuse, BytesBelongToWhoFetchedThemWhoeverOpenedTheObject) {
   const auto more = test::ImageMaker()
                         .file("bin/large", image_.files.at("bin/large"))
                         .file("more", "more")
                         .make();
   open();
-  ASSERT_OK(add(*store_, image_, "registry/alice"));
-  ASSERT_OK(add(*store_, more, "registry/bob"));
-  ASSERT_OK(store_->put_chunk(*object("bin/large"), 0, chunk_bytes(image_, "bin/large", 0)));
-  reopen();
-  put_file(*store_, more, "bin/large");
-  reopen();
-  EXPECT_EQ(found("registry/alice"), 0u);
-  EXPECT_EQ(found("registry/bob"), 0u);
+  ASSERT_OK(add(*store_, image_, ""));
+  ASSERT_OK(add(*store_, more, "registry/alice"));
+  {
+    const auto opened = object("bin/large");  // through the public image
+    put_file(*store_, more, "bin/large", "registry/alice");
+  }
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(found(""), 0u);
+    EXPECT_EQ(found("registry/bob"), 0u);
+    EXPECT_EQ(found("registry/alice"), shared());
+    reopen();
+  }
+}
+
+TEST_F(ChunkReuse, AnObjectWithBytesOfTwoDomainsIsForNobody) {
+  for (const bool restart : {true, false}) {
+    open();
+    ASSERT_OK(add(*store_, image_, "registry/alice"));
+    {
+      const auto large = object("bin/large");
+      ASSERT_OK(put(*large, 0, chunk_bytes(image_, "bin/large", 0), "registry/alice"));
+      if (!restart) put_file(*store_, image_, "bin/large", "registry/bob");
+    }
+    if (restart) {
+      reopen();
+      put_file(*store_, image_, "bin/large", "registry/bob");
+    }
+    reopen();
+    EXPECT_EQ(found("registry/alice"), 0u) << restart;
+    EXPECT_EQ(found("registry/bob"), 0u) << restart;
+    close();
+    fs::remove_all(root());
+  }
 }
 
 TEST_F(ChunkReuse, DropsAPlaceThatDoesNotHoldTheChunk) {
@@ -695,7 +723,7 @@ TEST_F(StoreTest, RebuildsADeletedIndex) {
   open();
   ASSERT_OK(add(*store_, image_));
   put_file(*store_, image_, "bin/large");
-  ASSERT_OK(store_->put_chunk(*object("bin/other"), 0, chunk_bytes(image_, "bin/other", 0)));
+  ASSERT_OK(put(*object("bin/other"), 0, chunk_bytes(image_, "bin/other", 0)));
   close();
   fs::remove(root() / "index.db");
   open();
@@ -819,7 +847,7 @@ TEST_F(StoreTest, NoticesAfterACrashThatATableIsDamaged) {
 TEST_F(StoreTest, ARebuiltIndexKeepsTrustDomainsApart) {
   open();
   ASSERT_OK(add(*store_, image_, "registry/alice"));
-  put_file(*store_, image_, "bin/large");
+  put_file(*store_, image_, "bin/large", "registry/alice");
   close();
   fs::remove(root() / "index.db");
   open();
