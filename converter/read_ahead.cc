@@ -17,22 +17,27 @@ ReadAhead::~ReadAhead() {
   changed_.notify_all();
 }
 
+// Fills whole blocks, however little `input` gives at a time: an allocation per block, not per
+// read.
 void ReadAhead::run() {
   name_this_thread("read-ahead");
-  for (;;) {
+  for (bool more = true; more;) {
     Bytes block(kBlock);
-    auto got = input_.read(block);
+    std::size_t filled = 0;
+    Result<std::size_t> got(0);
+    do {
+      got = input_.read(std::span(block).subspan(filled));
+      filled += got.value_or(0);
+    } while (got && *got > 0 && filled < block.size());
+    block.resize(filled);
+    more = got && *got > 0;
+
     MutexLock lock(mu_);
-    if (!got || *got == 0) {
-      if (!got) failure_ = got.error();
-      ended_ = true;
-      changed_.notify_all();
-      return;
-    }
-    block.resize(*got);
     while (ready_.size() >= kBlocks && !stopping_) changed_.wait(mu_);
     if (stopping_) return;
-    ready_.push_back(std::move(block));
+    if (filled > 0) ready_.push_back(std::move(block));
+    if (!got) failure_ = got.error();
+    ended_ = !more;
     changed_.notify_all();
   }
 }
