@@ -54,17 +54,23 @@ struct Layer {
   Digest diff_id;
 };
 
-Result<Layer> measure(ByteReader& input) {
-  Measured blob(input);
-  IMSY_TRY_ASSIGN(const auto plain, oci::decompress(blob));
-  Measured tar(*plain);
-  IMSY_TRY(drain(tar));
+// `plain`: the stream is the tar itself, so that one digest will do.
+Result<Layer> measure(ByteReader& input, bool plain) {
   Layer layer;
-  layer.diff_id = tar.finish();
+  Measured blob(input);
+  if (plain) {
+    IMSY_TRY(drain(blob));
+  } else {
+    IMSY_TRY_ASSIGN(const auto inflated, oci::decompress(blob));
+    Measured tar(*inflated);
+    IMSY_TRY(drain(tar));
+    layer.diff_id = tar.finish();
+  }
   layer.descriptor.digest = blob.finish();
   layer.descriptor.size = blob.size();
   // Readers look at the content; the type only has to be one of a layer.
   layer.descriptor.media_type = oci::media_type::kOciLayer;
+  if (plain) layer.diff_id = layer.descriptor.digest;
   return layer;
 }
 
@@ -194,17 +200,17 @@ Result<std::shared_ptr<const UniqueFd>> rereadable(UniqueFd file,
   }
 }
 
-// Opens the layer, measures it and makes the image.
-Result<std::unique_ptr<oci::ImageSource>> make_source(const std::string& name, const Opener& first,
-                                                      Opener later, const std::string& platform,
+// Makes the image of the layer that `stream` is this time, and `later` gives when it is read.
+Result<std::unique_ptr<oci::ImageSource>> make_source(const std::string& name,
+                                                      Result<std::unique_ptr<ByteReader>> stream,
+                                                      bool plain, Opener later,
+                                                      const oci::Platform& platform,
                                                       std::string complaint) {
-  IMSY_TRY_ASSIGN(const oci::Platform parsed, parse_platform(platform));
-  auto stream = first();
   if (!stream) return stream.error().with_context(name);
-  auto layer = measure(**stream);
+  auto layer = measure(**stream, plain);
   if (!layer) return layer.error().with_context(name);
-  return std::unique_ptr<oci::ImageSource>(
-      std::make_unique<RootfsSource>(name, std::move(later), std::move(complaint), *layer, parsed));
+  return std::unique_ptr<oci::ImageSource>(std::make_unique<RootfsSource>(
+      name, std::move(later), std::move(complaint), *layer, platform));
 }
 
 }  // namespace
@@ -212,6 +218,7 @@ Result<std::unique_ptr<oci::ImageSource>> make_source(const std::string& name, c
 Result<std::unique_ptr<oci::ImageSource>> open_tar(const std::filesystem::path& file,
                                                    const std::string& platform,
                                                    const std::filesystem::path& temporary) {
+  IMSY_TRY_ASSIGN(const oci::Platform parsed, parse_platform(platform));
   const std::string name = "tar:" + file.string();
   auto input = oci::open_input(file);
   if (!input) return input.error().with_context(name);
@@ -222,16 +229,17 @@ Result<std::unique_ptr<oci::ImageSource>> open_tar(const std::filesystem::path& 
   const Opener opener = [file = *kept, size = *size]() -> Result<std::unique_ptr<ByteReader>> {
     return std::unique_ptr<ByteReader>(std::make_unique<oci::FileRange>(file, 0, size));
   };
-  return make_source(name, opener, opener, platform, "changed while it was read");
+  return make_source(name, opener(), oci::is_plain(**kept), opener, parsed,
+                     "changed while it was read");
 }
 
 Result<std::unique_ptr<oci::ImageSource>> open_directory(const std::filesystem::path& path,
                                                          const std::string& platform) {
-  const auto opener = [&](Warn warn) -> Opener {
-    return [path, warn] { return open_directory_tar(path, warn); };
-  };
-  return make_source("dir:" + path.string(), opener(Warn::kYes), opener(Warn::kNo), platform,
-                     "changed while it was read; nothing may write to it meanwhile");
+  IMSY_TRY_ASSIGN(const oci::Platform parsed, parse_platform(platform));
+  return make_source(
+      "dir:" + path.string(), open_directory_tar(path, Warn::kYes), true,
+      [path] { return open_directory_tar(path, Warn::kNo); }, parsed,
+      "changed while it was read; nothing may write to it meanwhile");
 }
 
 }  // namespace imsy::converter

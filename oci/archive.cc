@@ -49,13 +49,6 @@ class Copying : public ByteReader {
   const int copy_;
 };
 
-bool is_plain(const UniqueFd& file) {
-  std::array<std::byte, 4> head{};
-  const ssize_t got = ::pread(file.get(), head.data(), head.size(), 0);
-  return got >= 0 && detect_compression(std::span(head).first(static_cast<std::size_t>(got))) ==
-                         Compression::kNone;
-}
-
 // Where the symbolic link `name` leads: a path in the archive, or nothing for one outside.
 std::optional<std::string> follow(const std::string& name, std::string_view target) {
   if (target.starts_with('/')) return std::nullopt;
@@ -157,6 +150,13 @@ bool is_seekable(const UniqueFd& file) {
   struct stat st {};
   return ::fstat(file.get(), &st) == 0 && S_ISREG(st.st_mode) &&
          ::lseek(file.get(), 0, SEEK_CUR) == 0;
+}
+
+bool is_plain(const UniqueFd& file) {
+  std::array<std::byte, 4> head{};
+  const ssize_t got = ::pread(file.get(), head.data(), head.size(), 0);
+  return got >= 0 && detect_compression(std::span(head).first(static_cast<std::size_t>(got))) ==
+                         Compression::kNone;
 }
 
 Result<std::unique_ptr<const Archive>> Archive::open(const std::filesystem::path& file,

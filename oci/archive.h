@@ -50,5 +50,7 @@ Result<std::string> archive_path(std::string_view name);
 Result<UniqueFd> open_input(const std::filesystem::path& file);
 // Whether a file can be read at any place, and more than once.
 bool is_seekable(const UniqueFd& file);
+// Whether a seekable file is neither gzip nor zstd.
+bool is_plain(const UniqueFd& file);
 
 }  // namespace imsy::oci
