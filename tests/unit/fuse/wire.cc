@@ -24,6 +24,7 @@ Wire::Wire(ImageFs& fs) : server_(std::make_unique<Server>(fs)) {
   char* arguments[] = {name, nullptr};
   fuse_args args = FUSE_ARGS_INIT(1, arguments);
   session_ = fuse_session_new(&args, &image_ops(), sizeof(fuse_lowlevel_ops), server_.get());
+  fuse_opt_free_args(&args);
   fuse_custom_io io{};
   io.writev = write_reply;
   io.read = read_request;

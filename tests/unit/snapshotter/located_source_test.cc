@@ -68,8 +68,10 @@ TEST_F(LocatedSourceTest, ReadsWaitForTheFirstLocation) {
   found->answer(content_);
   EXPECT_EQ(**results[one], content_);
   EXPECT_EQ(**results[two], content_);
-  read(*source);
-  EXPECT_EQ(found->reads.size(), 1U);
+  const auto three = read(*source);
+  ASSERT_EQ(found->reads.size(), 1U);
+  found->answer(content_);
+  EXPECT_EQ(**results[three], content_);
 }
 
 TEST_F(LocatedSourceTest, ARefusalMakesTheImageLocatedAnewOnce) {
