@@ -28,6 +28,7 @@ void Engine::fill(const ImagePtr& image, std::function<void(Status)> done) {
     if (attached) {
       image->fill.done.push_back(std::move(done));
       start = !std::exchange(image->fill.active, true);
+      if (start) image->fill.queued = true;  // nobody takes a step before it has begun
     }
   }
   if (!attached) return done(Error(Errc::kCancelled, "the image is not attached"));
@@ -42,6 +43,7 @@ void Engine::begin_fill(const ImagePtr& image) {
     MutexLock lock(image->mu);
     image->fill.cursor = 0;
     image->fill.failures = 0;
+    image->fill.queued = false;
   }
   advance_fill(image);
 }
@@ -317,6 +319,7 @@ void Engine::end_fill(const ImagePtr& image, const Status& status) {
   {
     MutexLock lock(image->mu);
     image->fill.active = false;
+    image->fill.queued = false;
     image->fill.ending = false;
     waiting.swap(image->fill.done);
   }

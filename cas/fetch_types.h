@@ -84,7 +84,7 @@ struct Counters {
 struct Fill {
   std::vector<std::function<void(Status)>> done;  // who waits for its end
   bool active = false;
-  bool queued = false;              // in the line for a slot, or taking a step
+  bool queued = false;              // beginning, in the line for a slot, or taking a step
   bool resting = false;             // until its timer runs
   bool ending = false;              // the end of a pass is being looked at
   std::uint32_t cursor = 0;         // next frame
