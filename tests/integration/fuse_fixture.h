@@ -50,6 +50,10 @@ class FuseTest : public ::testing::Test {
   // The same with `image` at /<slot>.
   void start(std::shared_ptr<FakeImage> image, Slot slot = kSlot);
   void stop() { session_.reset(); }
+  // A read counts as waiting until shortly after its answer: waits for just so many.
+  void wait_for_waiting_reads(std::size_t count) const {
+    while (session_->stats().waiting_reads != count) std::this_thread::yield();
+  }
 
   std::string path(const std::string& in_image, Slot slot = kSlot) const {
     return (mount_ / std::to_string(slot) / in_image).string();
