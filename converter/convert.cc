@@ -3,11 +3,10 @@
 #include "converter/content_spool.h"
 #include "converter/image_writer.h"
 #include "converter/layer_reader.h"
+#include "converter/source_image.h"
 
 namespace imsy::converter {
 namespace {
-
-constexpr std::size_t kLayersMax = 4096;
 
 // One conversion: from where, to where, how.
 struct Job {
@@ -16,28 +15,6 @@ struct Job {
   const ConvertOptions& options;
   Progress& progress;
 };
-
-struct Source {
-  oci::Document document;
-  oci::Manifest manifest;
-  oci::ImageConfig config;
-};
-
-Result<Source> read_source(Job& job, oci::Document document) {
-  Source source;
-  IMSY_TRY_ASSIGN(source.manifest, oci::parse_manifest(document));
-  IMSY_TRY_ASSIGN(const auto bytes, job.from.get_blob(source.manifest.config, oci::kDocumentLimit));
-  IMSY_TRY_ASSIGN(source.config, oci::parse_config(bytes));
-  const std::size_t layers = source.manifest.layers.size();
-  if (layers != source.config.diff_ids.size()) {
-    return Error(Errc::kInvalid, "the manifest has " + std::to_string(layers) +
-                                     " layers, but the configuration has " +
-                                     std::to_string(source.config.diff_ids.size()) + " diffIDs");
-  }
-  if (layers > kLayersMax) return Error(Errc::kInvalid, "more than 4096 layers");
-  source.document = std::move(document);
-  return source;
-}
 
 Result<DataLayer> upload_data_layer(Job& job, const PlannedImage& planned,
                                     const ContentSpool& spool) {
@@ -58,11 +35,6 @@ Status publish(Job& job, const ConvertedImage& image) {
   return job.to.add_referrer(image.manifest.digest, image.artifact_descriptor);
 }
 
-std::string platform_name(const oci::Platform& platform) {
-  std::string name = platform.os + "/" + platform.architecture;
-  return platform.variant.empty() ? name : name + "/" + platform.variant;
-}
-
 struct Converted {
   oci::Document manifest;
   oci::Descriptor descriptor;
@@ -71,7 +43,7 @@ struct Converted {
 
 // The conversion of one image, on one screen.
 Result<Converted> convert_image(Job& job, oci::Document document) {
-  IMSY_TRY_ASSIGN(const Source source, read_source(job, std::move(document)));
+  IMSY_TRY_ASSIGN(const SourceImage source, read_image(job.from, std::move(document)));
   std::uint64_t bytes = 0;
   for (const auto& layer : source.manifest.layers) bytes += layer.size;
   job.progress.begin_image(platform_name(source.config.platform), bytes);
@@ -103,14 +75,6 @@ Result<Converted> convert_image(Job& job, oci::Document document) {
   return Converted{image.manifest, image.manifest_descriptor, report};
 }
 
-// Which entries of an index are images for a platform; others (attestations and the like) describe
-// the original image and are left behind with it.
-bool is_wanted(const oci::Descriptor& entry, const std::string& platform) {
-  if (!oci::is_manifest(entry.media_type) || !entry.platform) return false;
-  if (entry.platform->os == "unknown" || !entry.artifact_type.empty()) return false;
-  return platform.empty() || platform_name(*entry.platform) == platform;
-}
-
 // Archives often hold the image of one platform, with the index of all.
 Error missing_image(const oci::Platform& platform, const Error& error) {
   const std::string name = platform_name(platform);
@@ -126,7 +90,8 @@ Result<oci::Document> convert_index(Job& job, const oci::Document& document,
   converted.media_type = oci::media_type::kOciIndex;
   converted.annotations = index.annotations;
   for (const auto& entry : index.manifests) {
-    if (!is_wanted(entry, job.options.platform)) continue;
+    // What describes the original image is left behind with it.
+    if (!is_image_for(entry, job.options.platform)) continue;
     auto original = job.from.get_manifest(entry.digest.to_string());
     if (!original) return missing_image(*entry.platform, original.error());
     auto image = convert_image(job, std::move(*original));

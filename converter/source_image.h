@@ -1,0 +1,29 @@
+// SourceImage: an image as a source gives it, before its layers are read.
+//
+// Threads: free functions. Those that take a source wait for the network or the disk.
+#pragma once
+
+#include <string>
+
+#include "oci/repository.h"
+
+namespace imsy::converter {
+
+struct SourceImage {
+  oci::Document document;  // the image manifest, as it came
+  oci::Manifest manifest;
+  oci::ImageConfig config;  // one diffID per layer
+};
+
+// Reads the configuration of the image whose manifest is `document`. kInvalid: one of the two is
+// malformed, or their layers do not pair; else errors of `source`.
+Result<SourceImage> read_image(oci::ImageSource& source, oci::Document document);
+
+// "os/arch" or "os/arch/variant".
+std::string platform_name(const oci::Platform& platform);
+
+// Whether the entry of an index is an image for `platform`, or with "" for any. Others
+// (attestations and the like) describe an image.
+bool is_image_for(const oci::Descriptor& entry, const std::string& platform);
+
+}  // namespace imsy::converter
