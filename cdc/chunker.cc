@@ -9,81 +9,133 @@
 
 #include "common/digest.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace imsy::cdc {
 namespace {
 
-// The gear hash of a position covers this many bytes before it: older ones are shifted out.
-constexpr std::size_t kWindow = 64;
+// Whether a position is a cut depends on this many bytes before it.
+constexpr std::size_t kWindow = 32;
+constexpr std::size_t kSizeMinLimit = 64;
 constexpr std::uint32_t kSizeLimit = 16u << 20;
 constexpr int kNormalisation = 2;
 
-struct Gear {
-  std::array<std::uint64_t, 256> once;
-  std::array<std::uint64_t, 256> twice;  // the same, shifted left by one
+// The filter takes the last four bytes as two numbers of 16 bits, nearest first. Odd multipliers,
+// so that every value is as likely as any other; and no run of one byte passes.
+constexpr std::uint16_t kNear = 0xB5AD;
+constexpr std::uint16_t kFar = 0x4F1D;
+constexpr int kFilterBitsMax = 10;
+
+// Derived from SHA-256, so that nobody has to trust a choice.
+std::array<std::uint64_t, 5> make_keys() {
+  std::array<std::uint64_t, 5> keys{};
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const std::string text = std::string("imsy chunker v1") + static_cast<char>(i);
+    keys[i] = load_le<std::uint64_t>(sha256(text).bytes().data());
+  }
+  keys[4] |= 1;
+  return keys;
+}
+
+// Both halves of the product, one over the other.
+std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
+  __extension__ using Wide = unsigned __int128;
+  const Wide product = static_cast<Wide>(a) * b;
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+
+// The judge: a hash of the 32 bytes before `end`, good in its upper bits.
+std::uint64_t mix(const std::byte* end) {
+  static const auto keys = make_keys();
+  const auto word = [end](std::size_t back) { return load_le<std::uint64_t>(end - back); };
+  return (fold(word(8) ^ keys[0], word(16) ^ keys[1]) ^
+          fold(word(24) ^ keys[2], word(32) ^ keys[3])) *
+         keys[4];
+}
+
+// The filter: `limit` of 65,536 positions pass, judged by the four bytes before `end`.
+bool passes(const std::byte* end, std::uint16_t limit) {
+  const unsigned sum = load_le<std::uint16_t>(end - 2) * unsigned{kNear} +
+                       load_le<std::uint16_t>(end - 4) * unsigned{kFar};
+  return static_cast<std::uint16_t>(sum - 0x8000) < limit;
+}
+
+#ifdef __SSE2__
+// The same for 64 positions at once: bit i stands for the position at data + i.
+class Filter64 {
+ public:
+  explicit Filter64(std::uint16_t limit)
+      : limit_(_mm_set1_epi16(static_cast<std::int16_t>(0x8000 + limit))) {}
+
+  std::uint64_t operator()(const std::byte* data) const {
+    __m128i even[4];
+    __m128i odd[4];
+    __m128i any = _mm_setzero_si128();
+    for (int i = 0; i < 4; ++i) {
+      even[i] = passing(data + 16 * i);
+      odd[i] = passing(data + 16 * i + 1);
+      any = _mm_or_si128(any, _mm_or_si128(even[i], odd[i]));
+    }
+    if (_mm_movemask_epi8(any) == 0) return 0;  // nearly always
+    const __m128i low = _mm_set1_epi16(0xFF);
+    std::uint64_t bits = 0;
+    for (int i = 0; i < 4; ++i) {
+      const __m128i both = _mm_or_si128(_mm_and_si128(low, even[i]), _mm_andnot_si128(low, odd[i]));
+      bits |= static_cast<std::uint64_t>(_mm_movemask_epi8(both)) << (16 * i);
+    }
+    return bits;
+  }
+
+ private:
+  static __m128i load(const std::byte* from) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  }
+  // Eight positions, every other one from `data` on: all ones where it passes.
+  __m128i passing(const std::byte* data) const {
+    const __m128i near = _mm_mullo_epi16(load(data - 2), _mm_set1_epi16(std::int16_t(kNear)));
+    const __m128i far = _mm_mullo_epi16(load(data - 4), _mm_set1_epi16(std::int16_t(kFar)));
+    return _mm_cmplt_epi16(_mm_add_epi16(near, far), limit_);
+  }
+
+  __m128i limit_;
 };
+#endif
 
-// Derived from SHA-256, so that nobody has to copy or trust a table.
-Gear make_gear() {
-  Gear gear{};
-  for (std::size_t byte = 0; byte < gear.once.size(); ++byte) {
-    std::string text = "imsy gear v1";
-    text.push_back(static_cast<char>(byte));
-    gear.once[byte] = load_le<std::uint64_t>(sha256(text).bytes().data());
-    gear.twice[byte] = gear.once[byte] << 1;
+// The first position of [from, to) that is a cut, or 0.
+std::size_t scan(const std::byte* data, std::size_t from, std::size_t to, std::uint16_t limit,
+                 std::uint64_t mask) {
+  std::size_t length = from;
+#ifdef __SSE2__
+  const Filter64 filter(limit);
+  for (; length + 64 <= to; length += 64) {
+    for (std::uint64_t bits = filter(data + length); bits != 0; bits &= bits - 1) {
+      const std::size_t candidate = length + static_cast<std::size_t>(std::countr_zero(bits));
+      if ((mix(data + candidate) & mask) == 0) return candidate;
+    }
   }
-  return gear;
-}
-
-const Gear& gear() {
-  static const Gear table = make_gear();
-  return table;
-}
-
-// `bits` bits below the topmost one. The topmost stays free, so that a mask can be shifted left:
-// that is how scan() tests the first byte of a pair.
-std::uint64_t high_mask(int bits) {
-  return ((std::uint64_t{1} << bits) - 1) << (63 - bits);
-}
-
-std::uint64_t value_of(std::byte byte) {
-  return std::to_integer<std::uint64_t>(byte);
-}
-
-// Moves `hash` over data[from, to). Returns the length of the chunk that ends at the first byte
-// after which the masked bits are zero, or 0. Two bytes per step: `first` is the hash after the
-// first byte, shifted left by one; testing it with the shifted mask gives the same answer as the
-// plain recurrence, and takes one addition less off the chain of dependent operations.
-std::size_t scan(ByteSpan data, std::size_t from, std::size_t to, std::uint64_t mask,
-                 std::uint64_t& hash) {
-  const Gear& table = gear();
-  const std::uint64_t mask_twice = mask << 1;
-  std::uint64_t h = hash;
-  std::size_t i = from;
-  for (; i + 2 <= to; i += 2) {
-    const std::uint64_t a = table.twice[value_of(data[i])];
-    const std::uint64_t b = table.once[value_of(data[i + 1])];
-    const std::uint64_t first = (h << 2) + a;
-    h = (h << 2) + (a + b);
-    if ((first & mask_twice) == 0) return i + 1;
-    if ((h & mask) == 0) return i + 2;
+#endif
+  for (; length < to; ++length) {
+    if (passes(data + length, limit) && (mix(data + length) & mask) == 0) return length;
   }
-  if (i < to) {
-    h = (h << 1) + table.once[value_of(data[i])];
-    if ((h & mask) == 0) return i + 1;
-  }
-  hash = h;
   return 0;
+}
+
+// The `bits` topmost bits.
+std::uint64_t high_mask(int bits) {
+  return bits == 0 ? 0 : ~std::uint64_t{0} << (64 - bits);
 }
 
 }  // namespace
 
 Status validate(const ChunkerParameters& p) {
-  if (p.algorithm != ChunkerAlgorithm::kFastCdc1) {
+  if (p.algorithm != ChunkerAlgorithm::kTwoStage) {
     return Error(Errc::kInvalid, "chunker algorithm " +
                                      std::to_string(static_cast<unsigned>(p.algorithm)) +
-                                     " is unknown: this program knows 1 (FastCDC)");
+                                     " is unknown: this program knows 1");
   }
-  if (p.size_min < kWindow || p.size_min > p.size_avg || p.size_avg > p.size_max ||
+  if (p.size_min < kSizeMinLimit || p.size_min > p.size_avg || p.size_avg > p.size_max ||
       p.size_max > kSizeLimit || !std::has_single_bit(p.size_avg)) {
     return Error(Errc::kInvalid,
                  "chunk sizes " + std::to_string(p.size_min) + "/" + std::to_string(p.size_avg) +
@@ -96,21 +148,22 @@ Status validate(const ChunkerParameters& p) {
 
 Chunker::Chunker(const ChunkerParameters& parameters) : parameters_(parameters) {
   assert(validate(parameters));
+  static_assert(kWindow <= kSizeMinLimit);
   const int bits = std::bit_width(parameters.size_avg) - 1;
-  mask_early_ = high_mask(bits + kNormalisation);
-  mask_late_ = high_mask(bits - kNormalisation);
+  const int filter_bits = std::min(kFilterBitsMax, bits - kNormalisation);
+  limit_ = static_cast<std::uint16_t>(0x10000 >> filter_bits);
+  mask_early_ = high_mask(bits + kNormalisation - filter_bits);
+  mask_late_ = high_mask(bits - kNormalisation - filter_bits);
 }
 
 std::size_t Chunker::next(ByteSpan data) const {
   if (data.size() <= parameters_.size_min) return data.size();
   const std::size_t end = std::min<std::size_t>(data.size(), parameters_.size_max);
-  const std::size_t middle = std::min<std::size_t>(end, parameters_.size_avg);
-  const Gear& table = gear();
-  std::uint64_t hash = 0;
-  std::size_t i = parameters_.size_min - kWindow;
-  for (; i + 1 < parameters_.size_min; ++i) hash = (hash << 1) + table.once[value_of(data[i])];
-  if (const std::size_t cut = scan(data, i, middle, mask_early_, hash); cut != 0) return cut;
-  if (const std::size_t cut = scan(data, middle, end, mask_late_, hash); cut != 0) return cut;
+  const std::size_t middle = std::min<std::size_t>(end, parameters_.size_avg + std::size_t{1});
+  if (const auto cut = scan(data.data(), parameters_.size_min, middle, limit_, mask_early_)) {
+    return cut;
+  }
+  if (const auto cut = scan(data.data(), middle, end, limit_, mask_late_)) return cut;
   return end;
 }
 

@@ -595,7 +595,7 @@ cdc::ManifestParts bomb(std::uint32_t files, cdc::Tree& tree) {
   }
   tree = builder.build(nullptr).value();
   cdc::ManifestParts parts;
-  parts.chunker = {cdc::ChunkerAlgorithm::kFastCdc1, kPiece, kPiece, kPiece};
+  parts.chunker = {cdc::ChunkerAlgorithm::kTwoStage, kPiece, kPiece, kPiece};
   parts.tree = &tree;
   parts.objects.resize(1);
   for (std::uint32_t i = 0; i < kPieces; ++i) {

@@ -324,7 +324,7 @@ class RandomImage {
 
 MadeImage make(const RandomImage& random, const std::vector<std::size_t>& order) {
   ImageMaker maker;
-  maker.chunker({cdc::ChunkerAlgorithm::kFastCdc1, 64, 256, 1024}).frame_target(4096);
+  maker.chunker({cdc::ChunkerAlgorithm::kTwoStage, 64, 256, 1024}).frame_target(4096);
   for (const std::size_t i : order) {
     const RandomNode& node = random.nodes[i];
     if (!node.linked_to.empty()) {

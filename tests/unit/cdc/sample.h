@@ -25,7 +25,7 @@ namespace imsy::test {
 inline MadeImage make_sample() {
   using Attributes = ImageMaker::Attributes;
   ImageMaker maker;
-  maker.chunker({cdc::ChunkerAlgorithm::kFastCdc1, 64, 256, 1024}).frame_target(2048).layers(2);
+  maker.chunker({cdc::ChunkerAlgorithm::kTwoStage, 64, 256, 1024}).frame_target(2048).layers(2);
   const auto file = [](std::uint16_t mode, std::int64_t mtime_s) {
     Attributes attributes;
     attributes.mode = mode;
