@@ -13,6 +13,13 @@ namespace {
 constexpr std::uint32_t kFrameMagic = 0xfd2fb528;
 constexpr std::uint32_t kSkippableMagic = 0x184d2a5d;
 
+// zstd's tables for sources of up to 256 KiB look for short matches, those for larger ones do not,
+// since far ones are worth more there. A frame has little far behind, so short matches pay: 1 % of
+// the size. Levels beyond do it anyway; those below are there for speed.
+constexpr int kShortMatchFrom = 6;
+constexpr int kShortMatchTo = 16;
+constexpr int kShortMatch = 4;
+
 void check(std::size_t zstd_result) {
   if (ZSTD_isError(zstd_result) != 0) std::abort();
 }
@@ -97,6 +104,9 @@ struct FrameEncoder::Impl {
 FrameEncoder::FrameEncoder(int level)
     : impl_(std::make_unique<Impl>(Impl{make_compress_context(level)})) {
   assert(level >= 1 && level <= 22);
+  if (level >= kShortMatchFrom && level <= kShortMatchTo) {
+    check(ZSTD_CCtx_setParameter(impl_->context.get(), ZSTD_c_minMatch, kShortMatch));
+  }
 }
 FrameEncoder::~FrameEncoder() = default;
 FrameEncoder::FrameEncoder(FrameEncoder&&) noexcept = default;

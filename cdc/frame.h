@@ -14,8 +14,12 @@
 
 namespace imsy::cdc {
 
-inline constexpr std::uint32_t kFrameTarget = 256u << 10;  // raw bytes, default
-inline constexpr std::uint32_t kFrameLimit = 4u << 20;     // raw bytes, never more
+// Raw bytes that a writer aims at. Small files share a frame with their neighbours; a file of more
+// than kSmallFile bytes is cut into frames of its own. docs/performance.md has the measurements.
+inline constexpr std::uint32_t kSmallFile = 256u << 10;
+inline constexpr std::uint32_t kSmallFilesFrame = 1u << 20;
+inline constexpr std::uint32_t kLargeFileFrame = 512u << 10;
+inline constexpr std::uint32_t kFrameLimit = 4u << 20;  // raw bytes, never more
 
 class FrameEncoder {
  public:

@@ -39,8 +39,7 @@ class EncoderPool {
 class FrameWriter {
  public:
   FrameWriter(const DataLayerOptions& options, ByteWriter& output, Progress& progress)
-      : target_(options.frame_target),
-        in_flight_max_(4 * std::size_t{options.jobs}),
+      : in_flight_max_(4 * std::size_t{options.jobs}),
         output_(output),
         progress_(progress),
         encoders_(options.level),
@@ -53,15 +52,16 @@ class FrameWriter {
     if (metadata_.size() + current_.size() <= target_) return {};
     if (!current_.empty()) IMSY_TRY(close_frame());
     std::swap(current_, metadata_);
-    return metadata_.size() + current_.size() > target_ ? close_frame() : Status();
+    return current_.size() > target_ ? close_frame() : Status();
   }
 
-  // A whole chunk; `fill` puts its bytes where it is told.
+  // A whole chunk, into a frame of about `target` raw bytes: one that is left larger or smaller,
+  // whichever is nearer. `fill` puts the chunk's bytes where it is told.
   template <typename Fill>
-  Status add_chunk(std::uint32_t size, Fill fill) {
-    if (!current_.empty() && current_.size() + metadata_.size() + size > target_) {
-      IMSY_TRY(close_frame());
-    }
+  Status add_chunk(std::uint32_t size, std::uint32_t target, Fill fill) {
+    const std::size_t with_half = current_.size() + metadata_.size() + size / 2;
+    if (!current_.empty() && (target != target_ || with_half > target)) IMSY_TRY(close_frame());
+    target_ = target;
     append(current_, metadata_);
     metadata_.clear();
     const std::size_t begin = current_.size();
@@ -123,12 +123,12 @@ class FrameWriter {
     return write_behind(stored);
   }
 
-  const std::size_t target_;
   const std::size_t in_flight_max_;
   ByteWriter& output_;
   Progress& progress_;
-  Bytes current_;   // the frame being filled
-  Bytes metadata_;  // not yet in a frame
+  std::uint32_t target_ = cdc::kSmallFilesFrame;  // of the frame being filled
+  Bytes current_;                                 // what is in it
+  Bytes metadata_;                                // not yet in a frame
   std::uint64_t raw_size_ = 0;
   std::uint64_t stored_size_ = 0;
   std::uint64_t frames_raw_ = 0;  // raw bytes in frames_
@@ -140,15 +140,22 @@ class FrameWriter {
   ThreadPool pool_;  // last: its tasks use the encoders
 };
 
+// Small files are read together with their neighbours, large ones in pieces.
+std::uint32_t frame_target(std::uint64_t file_size) {
+  return file_size <= cdc::kSmallFile ? cdc::kSmallFilesFrame : cdc::kLargeFileFrame;
+}
+
 // The content of `object`, chunk by chunk, and the padding behind it.
 Status write_content(const PlannedImage& image, const ContentSpool& spool, std::uint32_t object,
                      FrameWriter& frames) {
   static constexpr std::byte kZeros[512] = {};
   const std::uint32_t content = image.contents[object];
+  const std::uint32_t target = frame_target(spool.size(content));
   std::uint64_t offset = 0;
   for (const std::uint32_t size : spool.chunk_sizes(content)) {
-    IMSY_TRY(frames.add_chunk(
-        size, [&](std::span<std::byte> place) { return spool.read(content, offset, place); }));
+    IMSY_TRY(frames.add_chunk(size, target, [&](std::span<std::byte> place) {
+      return spool.read(content, offset, place);
+    }));
     offset += size;
   }
   return frames.add_metadata(std::span(kZeros).first(oci::tar::padding(offset)));

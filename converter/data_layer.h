@@ -19,9 +19,8 @@
 namespace imsy::converter {
 
 struct DataLayerOptions {
-  int level = 9;                                   // of zstd, 1 to 22
-  unsigned jobs = 1;                               // compressing threads
-  std::uint32_t frame_target = cdc::kFrameTarget;  // raw bytes
+  int level = 9;      // of zstd, 1 to 22
+  unsigned jobs = 1;  // compressing threads
   cdc::ChunkerParameters chunker;
 };
 

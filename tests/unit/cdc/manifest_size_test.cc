@@ -77,7 +77,7 @@ class SyntheticSystem {
       object.sizes.push_back(static_cast<std::uint32_t>(length));
       object.digests.push_back(
           sha256(std::to_string(objects_.size()) + "/" + std::to_string(left)));
-      if (raw_ + length - frame_begin_ > kFrameTarget) cut(raw_);
+      if (raw_ + length - frame_begin_ > kLargeFileFrame) cut(raw_);
       raw_ += length;
       left -= length;
     }
