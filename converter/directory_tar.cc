@@ -48,8 +48,12 @@ Result<std::vector<std::string>> list_names(const UniqueFd& directory) {
     return Error::from_errno(errno, "read directory");
   }
   std::vector<std::string> names;
-  errno = 0;
-  while (const dirent* entry = ::readdir(stream)) {
+  // The end and an error look alike but for errno, which anything else may set.
+  const auto next = [stream] {
+    errno = 0;
+    return ::readdir(stream);
+  };
+  while (const dirent* entry = next()) {
     const std::string_view name = entry->d_name;
     if (name != "." && name != "..") names.emplace_back(name);
   }
