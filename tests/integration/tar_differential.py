@@ -5,8 +5,13 @@
 
 containerd, Docker and podman read layers with Go's archive/tar. Where ours accepts an archive it
 must list exactly the same: names, types, attributes, contents. Where Go accepts one, ours may
-refuse it only for a reason in MAY_REFUSE. Archives that differ are kept in DIR. The seed is
-printed; the same seed makes the same archives. Without Go the test is skipped (exit code 77).
+refuse it only for a reason in MAY_REFUSE. Archives that differ are kept in DIR. The same seed makes
+the same archives: without one they are the same in every run; for others, --seed random. Without Go
+the test is skipped (exit code 77).
+
+Half of the archives are put together from parts at random, with something gone wrong in a third of
+them. The other half are right ones of which a few bytes were changed, each in a header, extended
+header or sparse map that means something, with the checksum made right again.
 """
 
 import argparse
@@ -70,9 +75,13 @@ def with_checksum(block, signed=False):
     """The header block with a right checksum; of signed bytes on demand."""
     block = bytearray(block)
     block[148:156] = b" " * 8
-    total = sum(byte - 256 if signed and byte > 127 else byte for byte in block)
+    total = sum(block) - (256 * sum(byte > 127 for byte in block) if signed else 0)
     block[148:156] = b"%06o\0 " % (total % 8 ** 6)
     return bytes(block)
+
+
+def is_header_block(part):
+    return len(part) == BLOCK and part == with_checksum(part)
 
 
 class Maker:
@@ -227,11 +236,16 @@ class Maker:
     def sparse(self):
         regions, size, content = self.sparse_map()
         form = self.rng.choice(["old", "0.0", "0.1", "1.0"])
+        return self.sparse_parts(form, regions, size if self.chance(0.95) else None, content,
+                                 self.name() if self.chance(0.8) else None,
+                                 b"0" if self.chance(0.95) else self.rng.choice(TYPES))
+
+    def sparse_parts(self, form, regions, size, content, name, kind):
         if form == "old":
-            return self.old_sparse(regions, size, content)
-        records = mktar.record(b"GNU.sparse.name", self.name()) if self.chance(0.8) else b""
+            return self.old_sparse(regions, size or 0, content)
+        records = mktar.record(b"GNU.sparse.name", name) if name is not None else b""
         key = b"GNU.sparse.realsize" if form == "1.0" else b"GNU.sparse.size"
-        if self.chance(0.95):
+        if size is not None:
             records += mktar.record(key, str(size))
         if form == "1.0":
             records += (mktar.record(b"GNU.sparse.major", "1") +
@@ -247,7 +261,6 @@ class Maker:
                 for offset, length in regions:
                     records += mktar.record(b"GNU.sparse.offset", str(offset))
                     records += mktar.record(b"GNU.sparse.numbytes", str(length))
-        kind = b"0" if self.chance(0.95) else self.rng.choice(TYPES)
         return [self.header(b"x", len(records)), mktar.padded(records),
                 self.header(kind, len(content)), mktar.padded(content)]
 
@@ -316,7 +329,66 @@ class Maker:
             packed += self.rng.choice([b"\0", b"junk", b"\x1f\x8b\x08", bytes(600)])
         return bytes(packed)
 
-    def archive(self):
+    def right(self):
+        """A right archive with one of everything that headers can say: its parts."""
+        long_name = b"long/" * self.rng.choice([21, 60])
+        records = b"".join(mktar.record(key, value) for key, value in self.rng.sample([
+            (b"path", b"by/pax"), (b"linkpath", b"target"), (b"size", b"5"), (b"uid", b"1000"),
+            (b"gid", b"70000"), (b"mtime", b"1700000000.25"), (b"atime", b"-1.5"),
+            (b"SCHILY.xattr.user.a", b"value"), (b"comment", b"text")], 4))
+        body = b"hello"
+        large = bytearray(mktar.header(b"large", uid=2 ** 21 + 5, gid=2 ** 31, mtime=-2 ** 40,
+                                       size=len(body), magic=MAGICS["gnu"]))
+        star = bytearray(mktar.header(b"star", size=len(body), prefix=b"in/front"))
+        star[476:500] = mktar.octal(5, 12) + mktar.octal(6, 12)
+        star[508:512] = b"tar\0"
+        makers = [
+            lambda: [mktar.header(b"x", "x", len(records)), mktar.padded(records),
+                     mktar.header(b"plain", size=len(body)), mktar.padded(body)],
+            lambda: [mktar.header(b"L", "L", len(long_name) + 1), mktar.padded(long_name + b"\0"),
+                     mktar.header(b"K", "K", 7), mktar.padded(b"target\0"),
+                     mktar.header(b"link", "2", link="short", magic=MAGICS["gnu"])],
+            lambda: [with_checksum(large), mktar.padded(body)],
+            lambda: [with_checksum(star), mktar.padded(body)],
+            lambda: [mktar.header(b"device", "3", major=1, minor=3)],
+            lambda: [mktar.header(b"old/", "\0", magic=MAGICS["v7"])],
+            lambda: self.right_sparse("old"), lambda: self.right_sparse("0.0"),
+            lambda: self.right_sparse("0.1"), lambda: self.right_sparse("1.0")]
+        parts = []
+        for make in self.rng.sample(makers, self.rng.choice([1, 1, 2])):
+            parts += make()
+        return parts + [mktar.header(b"last", size=len(body)), mktar.padded(body), mktar.end()]
+
+    def right_sparse(self, form):
+        regions = [(512 * 3 * i + i, 5 + i) for i in range(self.rng.choice([1, 3, 6, 27]))]
+        content = b"".join(bytes([65 + i]) * length for i, (_, length) in enumerate(regions))
+        return self.sparse_parts(form, regions, sum(regions[-1]) + 100, content, b"sparse", b"0")
+
+    def spoil(self, parts):
+        """A few bytes of a part that is not the end, most of them where something stands."""
+        parts = list(parts)
+        index = self.rng.randrange(len(parts) - 1)
+        part = bytearray(parts[index])
+        is_header = index + 1 < len(parts) and is_header_block(part)
+        meaning = [at for at, byte in enumerate(part) if byte and not 148 <= at < 156]
+        for _ in range(self.rng.choice([1, 1, 1, 2, 3])):
+            at = self.rng.choice(meaning) + self.rng.choice([0, 0, 0, 1, -1])
+            at = max(0, min(at, len(part) - 1))
+            part[at] = self.rng.choice([*b"0123456789", *b" =\n,-+.xgLKS", 0, 0x80, 0xff,
+                                        part[at] ^ 1 << self.rng.randrange(8)])
+        parts[index] = with_checksum(part) if is_header else bytes(part)
+        return parts
+
+    def archive(self, number):
+        """Every second one is a right one with a few bytes changed."""
+        if number % 2:
+            parts = self.right()
+            if self.chance(0.95):
+                parts = self.spoil(parts)
+            return b"".join(parts)
+        return self.made()
+
+    def made(self):
         if self.chance(0.1):
             archive = self.ordinary()
         else:
@@ -403,23 +475,25 @@ def report(wrong, keep):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tarlist", required=True, type=pathlib.Path)
-    parser.add_argument("--count", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2 ** 32))
+    parser.add_argument("--count", type=int, default=6000)
+    parser.add_argument("--seed", default="1", help="a number, or: random")
     parser.add_argument("--keep", type=pathlib.Path, default=pathlib.Path("tar-differential"))
     options = parser.parse_args()
     go = find_go()
     if not go:
         print("skipped: there is no Go to compare with")
         return env.SKIPPED
-    print(f"seed {options.seed}", flush=True)
-    maker = Maker(random.Random(options.seed))
+    seed = (random.SystemRandom().randrange(2 ** 32) if options.seed == "random"
+            else int(options.seed))
+    print(f"seed {seed}", flush=True)
+    maker = Maker(random.Random(seed))
     with tempfile.TemporaryDirectory(prefix="tar-differential-") as folder:
         golist = pathlib.Path(folder) / "golist"
         build_golist(go, golist)
         paths = []
         for number in range(options.count):
-            path = pathlib.Path(folder) / f"{options.seed}-{number}.tar"
-            path.write_bytes(maker.archive())
+            path = pathlib.Path(folder) / f"{seed}-{number}.tar"
+            path.write_bytes(maker.archive(number))
             paths.append(path)
         counts, wrong = compare(paths, run_lister(options.tarlist, paths),
                                 run_lister(golist, paths))
