@@ -31,14 +31,18 @@ target_link_libraries(imsy_test_headers
 
 # imsy_test(NAME SOURCES ... LINK ...) defines a GoogleTest program; its cases get the label "unit".
 function(imsy_test name)
-  cmake_parse_arguments(arg "" "LABEL" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
   if(NOT arg_LABEL)
     set(arg_LABEL unit)
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LINK} imsy_test_headers)
   target_precompile_headers(${name} REUSE_FROM imsy_test_headers)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL} TIMEOUT 120)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL}
+                       TIMEOUT ${arg_TIMEOUT})
 endfunction()
 
 add_custom_target(fuzz_targets)

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "converter/convert.h"
+#include "oci/foreign_blob.h"
 #include "oci/http.h"
 
 #ifndef IMSY_VERSION
@@ -27,6 +28,7 @@ struct Arguments {
   int level = DataLayerOptions{}.level;
   unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
   bool plain_http = false;
+  bool foreign_layers = false;
   bool quiet = false;
 };
 
@@ -55,7 +57,8 @@ oci::Json to_json(const ImageReport& image) {
         {"symlinked_parents", image.warnings.symlinked_parents},
         {"ignored_whiteouts", image.warnings.ignored_whiteouts},
         {"whiteout_devices", image.warnings.whiteout_devices},
-        {"dropped_xattrs", image.warnings.dropped_xattrs}}},
+        {"dropped_xattrs", image.warnings.dropped_xattrs},
+        {"dropped_indexes", image.warnings.dropped_indexes}}},
   };
 }
 
@@ -76,6 +79,11 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
   options.temporary = arguments.temporary.empty() ? std::filesystem::temp_directory_path()
                                                   : std::filesystem::path(arguments.temporary);
   oci::HttpClient http;
+  if (arguments.foreign_layers) {
+    options.input.open_foreign = [&](const oci::Descriptor& layer) {
+      return oci::open_foreign_blob(http, layer, arguments.plain_http);
+    };
+  }
   const OpenOptions open{http, arguments.plain_http, options.temporary, options.platform};
   IMSY_TRY_ASSIGN(const auto from, open_source(source, open));
   IMSY_TRY_ASSIGN(const auto to, open_target(target, open));
@@ -109,6 +117,9 @@ void define(CLI::App& app, Arguments& arguments) {
       "directory for temporary files: at most the image's inflated size, and as much again\n"
       "for each archive that is written, compressed, or a pipe (default: $TMPDIR)");
   app.add_flag("--plain-http", arguments.plain_http, "speak http, not https, to registries");
+  app.add_flag("--allow-foreign-layers", arguments.foreign_layers,
+               "fetch layers that the source does not hold from where its manifest says, over\n"
+               "https and without credentials, and make them part of the converted image");
   app.add_flag("--quiet", arguments.quiet, "no progress, no summary");
   app.set_version_flag("--version", "imsy-convert " IMSY_VERSION);
 }

@@ -50,10 +50,10 @@ Result<Converted> convert_image(Job& job, oci::Document document) {
 
   IMSY_TRY_ASSIGN(auto spool,
                   ContentSpool::create(job.options.temporary, job.options.data_layer.chunker));
-  LayerTree tree(job.options.limits);
+  LayerTree tree(job.options.input.limits.tree);
+  LayerReader reader(job.from, job.options.input, tree, spool, job.progress);
   for (std::size_t i = 0; i < source.manifest.layers.size(); ++i) {
-    IMSY_TRY(read_layer(job.from, source.manifest.layers[i], source.config.diff_ids[i], tree, spool,
-                        job.progress));
+    IMSY_TRY(reader.read(source.manifest.layers[i], source.config.diff_ids[i]));
   }
   IMSY_TRY_ASSIGN(const auto planned, plan_image(tree, spool));
   IMSY_TRY_ASSIGN(const auto layer, upload_data_layer(job, planned, spool));

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "converter/data_layer.h"
-#include "converter/layer_tree.h"
+#include "converter/layer_reader.h"
 #include "converter/location.h"
 #include "converter/progress.h"
 
@@ -20,7 +20,7 @@ namespace imsy::converter {
 
 struct ConvertOptions {
   DataLayerOptions data_layer;
-  LayerLimits limits;
+  InputOptions input;
   std::string platform;             // "os/arch[/variant]": only this one of an index; "": all
   std::filesystem::path temporary;  // directory of the spool
 };

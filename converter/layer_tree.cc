@@ -37,6 +37,13 @@ std::string quoted(std::string_view name) {
 Error refuse(const Header& header, const std::string& why) {
   return Error(Errc::kInvalid, "entry " + quoted(header.name) + ": " + why);
 }
+Error refuse(const Header& header, const Error& why) {
+  return refuse(header, why.message());
+}
+
+Error beyond(const std::string& what, std::uint64_t limit) {
+  return Error(Errc::kInvalid, what + " the limit of " + std::to_string(limit));
+}
 
 // The components of a path inside the root: no empty ones, no ".". Refuses ".." and long names.
 Result<std::vector<std::string_view>> split(std::string_view path) {
@@ -57,6 +64,13 @@ Result<std::vector<std::string_view>> split(std::string_view path) {
     parts.push_back(part);
   }
   return parts;
+}
+
+// Layers made for lazy pulling carry their index, and marks for it, as files in the root; they
+// belong to the blob, not to the image.
+bool is_lazy_index(std::string_view name) {
+  return name == "stargz.index.json" || name == ".prefetch.landmark" ||
+         name == ".no.prefetch.landmark";
 }
 
 // The first two would steer overlayfs, labels belong to the host's policy.
@@ -122,17 +136,34 @@ void LayerTree::begin_layer() {
   ++layer_;
 }
 
-Status LayerTree::apply(const Header& header, std::uint32_t content) {
-  if (++entries_ > limits_.entries) {
-    return refuse(header, "the image has more than " + std::to_string(limits_.entries) +
-                              " entries; raise the limit if that is meant");
-  }
+Status LayerTree::count_entry() {
+  if (++entries_ <= limits_.entries) return {};
+  return beyond("the image has more entries and implied directories than", limits_.entries);
+}
+
+Status LayerTree::count_text(const Header& header) {
+  text_bytes_ += header.name.size() + header.link.size();
+  for (const auto& [name, value] : header.xattrs) text_bytes_ += name.size() + value.size();
+  if (text_bytes_ <= limits_.text_bytes) return {};
+  return beyond("names, link targets and extended attributes of the image have more bytes than",
+                limits_.text_bytes);
+}
+
+Status LayerTree::apply(const Header& header, const ReadContent& read_content) {
+  if (const Status counted = count_entry(); !counted) return refuse(header, counted.error());
+  if (const Status counted = count_text(header); !counted) return refuse(header, counted.error());
   auto parts = split(header.name);
-  if (!parts) return refuse(header, parts.error().message());
-  if (parts->size() > limits_.depth) return refuse(header, "nested too deeply");
+  if (!parts) return refuse(header, parts.error());
+  if (parts->size() > limits_.depth) {
+    return refuse(header, beyond("nested more deeply than", limits_.depth));
+  }
   if (parts->empty()) return apply_root(header);
 
   const std::string_view name = parts->back();
+  if (parts->size() == 1 && header.type == Type::kRegular && is_lazy_index(name)) {
+    ++warnings_.dropped_indexes;
+    return {};
+  }
   const auto parents = std::span<const std::string_view>(*parts).first(parts->size() - 1);
   for (const std::string_view parent : parents) {
     if (!parent.starts_with(kWhiteoutPrefix)) continue;
@@ -148,7 +179,7 @@ Status LayerTree::apply(const Header& header, std::uint32_t content) {
     return hide(parent, name);
   }
   if (header.type == Type::kHardLink) return apply_hard_link(parent, name, header);
-  return apply_node(parent, name, header, content);
+  return apply_node(parent, name, header, read_content);
 }
 
 Status LayerTree::apply_root(const Header& header) {
@@ -214,18 +245,18 @@ Status LayerTree::apply_hard_link(InodeId parent, std::string_view name, const H
 }
 
 Status LayerTree::apply_node(InodeId parent, std::string_view name, const Header& header,
-                             std::uint32_t content) {
+                             const ReadContent& read_content) {
   auto& children = inodes_[parent].directory->children;
   const auto there = children.find(name);
   if (header.type == Type::kDirectory && there != children.end() &&
       inodes_[there->second.inode].type == NodeType::kDirectory) {
-    there->second.set_in = layer_;
-    there->second.touched_in = layer_;
-    return set_attributes(inodes_[there->second.inode], header);
+    Entry& entry = there->second;
+    if (entry.set_in == layer_ && !entry.implied) ++warnings_.duplicate_entries;
+    entry = Entry{entry.inode, layer_, layer_};
+    return set_attributes(inodes_[entry.inode], header);
   }
   Inode inode;
   inode.type = node_type(header.type);
-  if (inode.type == NodeType::kRegular) inode.content = content;
   if (header.device_major >= cdc::kDeviceMajorLimit ||
       header.device_minor >= cdc::kDeviceMinorLimit) {
     return no_such_device(header);
@@ -241,6 +272,9 @@ Status LayerTree::apply_node(InodeId parent, std::string_view name, const Header
   }
   if (inode.type == NodeType::kDirectory) inode.directory = std::make_unique<Directory>();
   IMSY_TRY(set_attributes(inode, header));
+  if (inode.type == NodeType::kRegular) {
+    IMSY_TRY_ASSIGN(inode.content, read_content());
+  }
   inodes_.push_back(std::move(inode));
   replace(parent, name, static_cast<InodeId>(inodes_.size() - 1));
   return {};
@@ -290,7 +324,8 @@ Status LayerTree::set_attributes(Inode& inode, const Header& header) {
   return {};
 }
 
-LayerTree::InodeId LayerTree::new_implied_directory(const Header& implied_by) {
+Result<LayerTree::InodeId> LayerTree::new_implied_directory(const Header& implied_by) {
+  IMSY_TRY(count_entry());
   Inode inode;
   inode.directory = std::make_unique<Directory>();
   inode.directory->implied_mtime_s = implied_by.mtime_s;
@@ -318,7 +353,7 @@ Result<LayerTree::InodeId> LayerTree::make_parents(std::span<const std::string_v
     const std::string name = std::move(walk.pending.back());
     walk.pending.pop_back();
     auto stepped = step_into(walk, name, &implied_by);
-    if (!stepped) return refuse(implied_by, stepped.error().message());
+    if (!stepped) return refuse(implied_by, stepped.error());
   }
   return walk.stack.back().inode;
 }
@@ -350,13 +385,16 @@ Result<LayerTree::InodeId> LayerTree::find_link_target(std::string_view path) {
 // is not seen; without, nothing changes.
 Result<LayerTree::InodeId> LayerTree::step_into(Walk& walk, std::string_view name,
                                                 const Header* implied_by) {
+  if (++steps_ > limits_.steps) {
+    return beyond("the paths of the image take more steps to resolve than", limits_.steps);
+  }
   const auto [current, hidden] = walk.stack.back();
   if (name == ".") return current;
   if (name == "..") {
     if (walk.stack.size() > 1) walk.stack.pop_back();
     return walk.stack.back().inode;
   }
-  if (walk.stack.size() > limits_.depth) return Error(Errc::kInvalid, "nested too deeply");
+  if (walk.stack.size() > limits_.depth) return beyond("nested more deeply than", limits_.depth);
   if (name.size() > kNameMax) return Error(Errc::kInvalid, "a symlink leads to an overlong name");
 
   auto& children = inodes_[current].directory->children;
@@ -366,9 +404,9 @@ Result<LayerTree::InodeId> LayerTree::step_into(Walk& walk, std::string_view nam
                       inodes_[found->second.inode].type != NodeType::kDirectory;
   if (found == children.end() || unseen) {
     if (implied_by == nullptr) return Error(Errc::kNotFound, "there is no such directory");
-    const InodeId made = new_implied_directory(*implied_by);
+    IMSY_TRY_ASSIGN(const InodeId made, new_implied_directory(*implied_by));
     inodes_[current].directory->children.insert_or_assign(std::string(name),
-                                                          Entry{made, layer_, layer_});
+                                                          Entry{made, layer_, layer_, true});
     walk.stack.push_back({made, hidden});
     return made;
   }
@@ -376,7 +414,7 @@ Result<LayerTree::InodeId> LayerTree::step_into(Walk& walk, std::string_view nam
   Inode& inode = inodes_[next];
   if (inode.type == NodeType::kSymlink) {
     if (++walk.hops > limits_.symlink_hops) {
-      return Error(Errc::kInvalid, "too many symbolic links in the path (ELOOP)");
+      return beyond("more symbolic links in the path (ELOOP) than", limits_.symlink_hops);
     }
     if (implied_by != nullptr) ++warnings_.symlinked_parents;
     if (inode.target.starts_with('/')) walk.stack.resize(1);
@@ -424,6 +462,7 @@ void LayerTree::purge(InodeId directory) {
     pending.pop_back();
     if (current.purged_in == layer_) continue;
     current.purged_in = layer_;
+    steps_ += current.children.size();
     std::erase_if(current.children,
                   [&](const auto& child) { return child.second.touched_in < layer_; });
     for (auto& [name, entry] : current.children) {

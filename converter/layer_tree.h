@@ -5,11 +5,14 @@
 // here. In short: whiteouts and opaque markers hide what lower layers made, wherever in their layer
 // they stand; hard links see the tree below before its whiteouts; symlinked parents are followed
 // inside the root; nothing ever leaves the root.
-// Time is linear in the number of entries and path components: no entry walks a subtree twice.
+// Time is linear in the number of entries and path components: no entry walks a subtree twice. What
+// the limits do not allow is refused before anything is kept of it.
 // Threads: one.
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -23,10 +26,13 @@
 
 namespace imsy::converter {
 
+// All but `depth` and `symlink_hops` count what all layers have together, dropped entries too.
 struct LayerLimits {
-  std::uint64_t entries = 5'000'000;  // of all layers
-  std::uint32_t depth = 1024;         // directories above an entry
-  std::uint32_t symlink_hops = 255;   // while resolving one path
+  std::uint64_t entries = 5'000'000;                  // and directories that they imply
+  std::uint32_t depth = 1024;                         // directories above an entry
+  std::uint32_t symlink_hops = 255;                   // while resolving one path
+  std::uint64_t text_bytes = std::uint64_t{1} << 30;  // of names, targets, extended attributes
+  std::uint64_t steps = 1'000'000'000;                // LayerTree::steps()
 };
 
 // What was strange but accepted; shown by the program and written to its report.
@@ -36,6 +42,7 @@ struct LayerWarnings {
   std::uint64_t ignored_whiteouts = 0;  // ".wh..wh.*" other than the opaque marker
   std::uint64_t whiteout_devices = 0;   // character devices 0:0, taken as whiteouts
   std::uint64_t dropped_xattrs = 0;     // trusted.*, user.overlay.*, security.selinux
+  std::uint64_t dropped_indexes = 0;    // what lazily pulled layers keep about themselves
 };
 
 class LayerTree {
@@ -48,6 +55,7 @@ class LayerTree {
     InodeId inode = 0;
     std::uint32_t set_in = 0;      // the layer that made it or gave it its attributes
     std::uint32_t touched_in = 0;  // the last layer that has something in or below it
+    bool implied = false;          // in `set_in` by the path of another entry, so far
   };
   using Children = std::map<std::string, Entry, std::less<>>;
 
@@ -78,14 +86,18 @@ class LayerTree {
 
   // Layers are numbered from 1 in the order of these calls.
   void begin_layer();
-  // Applies one entry; `content` is the number of a regular file's content. kInvalid, with the
-  // entry's name, for what the limits or the semantics refuse.
-  Status apply(const oci::tar::Header& header, std::uint32_t content);
+  // Reads the content of the entry at hand and gives its number.
+  using ReadContent = std::function<Result<std::uint32_t>()>;
+  // Applies one entry. `read_content` is called when a regular file is made, after all checks.
+  // kInvalid, with the entry's name, for what the limits or the semantics refuse.
+  Status apply(const oci::tar::Header& header, const ReadContent& read_content);
   // Carries out the layer's whiteouts.
   void end_layer();
 
   const Inode& inode(InodeId id) const { return inodes_[id]; }
   std::size_t inode_count() const { return inodes_.size(); }
+  // The work so far: components of paths looked up, and children visited for markers.
+  std::uint64_t steps() const { return steps_; }
   const LayerWarnings& warnings() const { return warnings_; }
 
  private:
@@ -95,13 +107,15 @@ class LayerTree {
   };
   struct Walk;
 
+  Status count_entry();
+  Status count_text(const oci::tar::Header& header);
   Status apply_root(const oci::tar::Header& header);
   Status apply_whiteout(std::span<const std::string_view> parents, std::string_view name,
                         const oci::tar::Header& header);
   Status hide(InodeId parent, std::string_view name);
   Status apply_hard_link(InodeId parent, std::string_view name, const oci::tar::Header& header);
   Status apply_node(InodeId parent, std::string_view name, const oci::tar::Header& header,
-                    std::uint32_t content);
+                    const ReadContent& read_content);
 
   // The directory that `parents` names, following symlinks and making what is missing.
   Result<InodeId> make_parents(std::span<const std::string_view> parents,
@@ -112,7 +126,7 @@ class LayerTree {
   Result<InodeId> step_into(Walk& walk, std::string_view name, const oci::tar::Header* implied_by);
 
   Status set_attributes(Inode& inode, const oci::tar::Header& header);
-  InodeId new_implied_directory(const oci::tar::Header& implied_by);
+  Result<InodeId> new_implied_directory(const oci::tar::Header& implied_by);
   void replace(InodeId parent, std::string_view name, InodeId inode);
   void purge(InodeId directory);
   void reset_to_implied(Inode& directory);
@@ -121,7 +135,9 @@ class LayerTree {
   LayerWarnings warnings_;
   std::uint32_t layer_ = 0;
   std::uint64_t entries_ = 0;
-  std::vector<Inode> inodes_;
+  std::uint64_t text_bytes_ = 0;
+  std::uint64_t steps_ = 0;
+  std::deque<Inode> inodes_;  // by number; a vector would need twice the memory while it grows
   std::vector<std::pair<InodeId, std::string>> hidden_;  // directories to hide at the layer's end
   std::vector<InodeId> opaque_;
   // Files that this layer's whiteouts took away: hard links of this layer may still name them.

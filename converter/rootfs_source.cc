@@ -9,9 +9,11 @@
 
 #include "common/io.h"
 #include "converter/directory_tar.h"
+#include "converter/measured_reader.h"
 #include "oci/archive.h"
 #include "oci/decompress.h"
 #include "oci/file_set.h"
+#include "oci/layer_type.h"
 
 namespace imsy::converter {
 namespace {
@@ -20,25 +22,6 @@ using oci::Json;
 
 // Begins to read the layer anew.
 using Opener = std::function<Result<std::unique_ptr<ByteReader>>()>;
-
-// A stream with the digest and the number of its bytes so far.
-class Measured : public ByteReader {
- public:
-  explicit Measured(ByteReader& input) : input_(input) {}
-  Result<std::size_t> read(std::span<std::byte> buffer) override {
-    IMSY_TRY_ASSIGN(const std::size_t got, input_.read(buffer));
-    hasher_.update(buffer.first(got));
-    size_ += got;
-    return got;
-  }
-  std::uint64_t size() const { return size_; }
-  Digest finish() { return hasher_.finish(); }
-
- private:
-  ByteReader& input_;
-  Hasher hasher_;
-  std::uint64_t size_ = 0;
-};
 
 Status drain(ByteReader& input) {
   Bytes buffer(1u << 20);
@@ -57,19 +40,19 @@ struct Layer {
 // `plain`: the stream is the tar itself, so that one digest will do.
 Result<Layer> measure(ByteReader& input, bool plain) {
   Layer layer;
-  Measured blob(input);
+  MeasuredReader blob(input);
+  layer.descriptor.media_type = oci::media_type::kOciLayer;
   if (plain) {
     IMSY_TRY(drain(blob));
   } else {
     IMSY_TRY_ASSIGN(const auto inflated, oci::decompress(blob));
-    Measured tar(*inflated);
+    MeasuredReader tar(*inflated.content);
     IMSY_TRY(drain(tar));
     layer.diff_id = tar.finish();
+    layer.descriptor.media_type = oci::layer_type(inflated.found);
   }
   layer.descriptor.digest = blob.finish();
   layer.descriptor.size = blob.size();
-  // Readers look at the content; the type only has to be one of a layer.
-  layer.descriptor.media_type = oci::media_type::kOciLayer;
   if (plain) layer.diff_id = layer.descriptor.digest;
   return layer;
 }
@@ -187,17 +170,20 @@ Result<std::unique_ptr<ByteReader>> RootfsSource::open_blob(const oci::Descripto
       std::move(*stream), descriptor.size, descriptor.digest, name_, complaint_));
 }
 
-// The file itself, or a copy of what came through a pipe.
+// The file itself, or a copy of what came through a pipe, which may be endless.
 Result<std::shared_ptr<const UniqueFd>> rereadable(UniqueFd file,
                                                    const std::filesystem::path& temporary) {
   if (oci::is_seekable(file)) return std::make_shared<const UniqueFd>(std::move(file));
   IMSY_TRY_ASSIGN(UniqueFd spool, anonymous_file(temporary));
   Bytes buffer(1u << 20);
-  for (;;) {
+  const std::uint64_t limit = oci::DecompressLimits{}.output;
+  for (std::uint64_t size = 0; size <= limit;) {
     IMSY_TRY_ASSIGN(const std::size_t got, read_some(file.get(), buffer));
     if (got == 0) return std::make_shared<const UniqueFd>(std::move(spool));
     IMSY_TRY(write_all(spool.get(), ByteSpan(buffer).first(got)));
+    size += got;
   }
+  return Error(Errc::kInvalid, "larger than the limit of " + std::to_string(limit) + " bytes");
 }
 
 // Makes the image of the layer that `stream` is this time, and `later` gives when it is read.

@@ -176,7 +176,7 @@ Result<std::unique_ptr<const Archive>> Archive::read(UniqueFd file,
   } else {
     IMSY_TRY_ASSIGN(UniqueFd spool, anonymous_file(temporary));
     IMSY_TRY_ASSIGN(const auto plain, decompress(input));
-    Copying copying(*plain, spool.get());
+    Copying copying(*plain.content, spool.get());
     IMSY_TRY(indexer.run(copying));
     archive->file_ = std::make_shared<const UniqueFd>(std::move(spool));
   }

@@ -115,8 +115,10 @@ class Feed {
 
 class BlobStream : public ByteReader {
  public:
-  BlobStream(std::shared_ptr<Caller> caller, const std::string& name, const Descriptor& descriptor)
+  BlobStream(std::shared_ptr<Caller> caller, std::string url, const std::string& name,
+             const Descriptor& descriptor)
       : caller_(std::move(caller)),
+        url_(std::move(url)),
         what_(name + ": blob " + descriptor.digest.to_string()),
         size_(descriptor.size),
         digest_(descriptor.digest),
@@ -154,7 +156,7 @@ class BlobStream : public ByteReader {
       right_ = hasher_.finish() == digest_;
     }
     if (right_) return std::size_t{0};
-    return Error(Errc::kCorrupt, what_ + ": the registry sent other content");
+    return Error(Errc::kCorrupt, what_ + ": other content was sent");
   }
 
   // Waits for the next piece; starts the transfer anew where it broke.
@@ -188,7 +190,7 @@ class BlobStream : public ByteReader {
   void fetch(std::uint64_t offset) {
     const ContentRange rest{offset, size_ - offset, size_};
     HttpRequest request;
-    request.url = caller_->url("blobs/" + digest_.to_string());
+    request.url = url_;
     if (offset > 0) request.headers.emplace_back("Range", rest.to_range_header());
     request.body_limit = std::numeric_limits<std::uint64_t>::max();  // the feed counts
     // A registry that sends all of the blob again is accepted: what comes is counted and hashed.
@@ -215,6 +217,7 @@ class BlobStream : public ByteReader {
   }
 
   const std::shared_ptr<Caller> caller_;
+  const std::string url_;
   const std::string what_;
   const std::uint64_t size_;
   const Digest digest_;
@@ -236,9 +239,10 @@ class BlobStream : public ByteReader {
 }  // namespace
 
 Result<std::unique_ptr<ByteReader>> open_blob_stream(const std::shared_ptr<Caller>& caller,
+                                                     const std::string& url,
                                                      const std::string& name,
                                                      const Descriptor& descriptor) {
-  auto stream = std::make_unique<BlobStream>(caller, name, descriptor);
+  auto stream = std::make_unique<BlobStream>(caller, url, name, descriptor);
   IMSY_TRY(stream->start());
   return std::unique_ptr<ByteReader>(std::move(stream));
 }

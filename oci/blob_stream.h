@@ -14,6 +14,7 @@ namespace imsy::oci {
 // (kNotFound). The reader then does what Repository::open_blob() promises; one that is not read
 // keeps a connection busy. `name` is for messages.
 Result<std::unique_ptr<ByteReader>> open_blob_stream(const std::shared_ptr<Caller>& caller,
+                                                     const std::string& url,
                                                      const std::string& name,
                                                      const Descriptor& descriptor);
 

@@ -81,6 +81,10 @@ std::shared_ptr<Caller> Caller::create(HttpClient& http, Url endpoint,
   return caller;
 }
 
+std::shared_ptr<Caller> Caller::create_anonymous(HttpClient& http, Url endpoint) {
+  return std::shared_ptr<Caller>(new Caller(http, std::move(endpoint), RegistryOptions()));
+}
+
 Caller::Caller(HttpClient& http, Url endpoint, const RegistryOptions& options)
     : http_(http),
       endpoint_(std::move(endpoint)),
@@ -150,6 +154,7 @@ void Caller::attempt(const CallPtr& call) {
                      [self = shared_from_this(), call] { self->attempt(call); });
     return;
   }
+  if (!authorizer_) return transmit(call, std::string());
   authorizer_->header([self = shared_from_this(), call](const Result<std::string>& value) {
     self->transmit(call, value);
   });
@@ -196,7 +201,8 @@ void Caller::answered(const CallPtr& call, Result<HttpResponse> result) {
   }
   const HttpResponse& response = *result;
   if (at_registry(*call)) network_ = network_of(response.peer_address);
-  if (response.status == 401 && at_registry(*call) && call->challenges < kChallengesMax) {
+  const bool may_authorize = authorizer_ && at_registry(*call);
+  if (response.status == 401 && may_authorize && call->challenges < kChallengesMax) {
     return refused(call, response);
   }
   if (is_redirect(response.status) && may_follow(call->request, response.status)) {

@@ -45,6 +45,8 @@ class Caller : public std::enable_shared_from_this<Caller> {
   // `http` must outlive the caller.
   static std::shared_ptr<Caller> create(HttpClient& http, Url endpoint,
                                         const RegistryOptions& options);
+  // For a server that is no registry: it is never shown a credential, whatever it asks for.
+  static std::shared_ptr<Caller> create_anonymous(HttpClient& http, Url endpoint);
 
   // Never waits. `done` runs exactly once, on the HTTP client's thread; a response of any status is
   // a success. on_headers and on_body of the request see 2xx answers only.
@@ -58,7 +60,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   std::string url(const std::string& path) const;
   const Url& endpoint() const { return endpoint_; }
   std::chrono::milliseconds first_retry_delay() const { return first_retry_delay_; }
-  bool used_credential() const { return authorizer_->used_credential(); }
+  bool used_credential() const { return authorizer_ && authorizer_->used_credential(); }
   HttpClient& http() { return http_; }
 
  private:
@@ -84,7 +86,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   const Url endpoint_;
   const std::string repository_;
   const std::chrono::milliseconds first_retry_delay_;
-  std::shared_ptr<Authorizer> authorizer_;  // constant after construction
+  std::shared_ptr<Authorizer> authorizer_;  // constant after construction; null: anonymous
 
   // Only on the HTTP client's thread.
   Backoff backoff_;

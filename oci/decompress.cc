@@ -81,8 +81,10 @@ class Source {
 // What the decoders share: limits, and errors that stay.
 class Decoder : public ByteReader {
  public:
-  Decoder(Source source, const DecompressOptions& options)
-      : source_(std::move(source)), options_(options) {}
+  Decoder(Source source, const DecompressLimits& limits, std::uint64_t output_before)
+      : source_(std::move(source)),
+        limits_(limits),
+        room_(limits.output - std::min(limits.output, output_before)) {}
 
   Result<std::size_t> read(std::span<std::byte> buffer) final {
     if (failure_) return *failure_;
@@ -101,25 +103,27 @@ class Decoder : public ByteReader {
  private:
   Result<std::size_t> limited(std::span<std::byte> buffer) {
     // One byte beyond the limit is asked for, to tell "just so much" from "more".
-    const std::uint64_t room = options_.output_limit - output_;
+    const std::uint64_t room = room_ - output_;
     if (room < buffer.size()) buffer = buffer.first(static_cast<std::size_t>(room) + 1);
     IMSY_TRY_ASSIGN(const std::size_t got, decode(buffer));
     ended_ = got == 0;
     if (got > room) {
+      const bool alone = room_ == limits_.output;
       return Error(Errc::kInvalid, "the content is larger than the limit of " +
-                                       std::to_string(options_.output_limit) +
-                                       " bytes when decompressed");
+                                       std::to_string(limits_.output) + " bytes when decompressed" +
+                                       (alone ? "" : ", together with what came before it"));
     }
     output_ += got;
-    if (output_ > kRatioFrom && output_ / options_.ratio_limit > source_.consumed()) {
-      return Error(Errc::kInvalid, "the content grows more than " +
-                                       std::to_string(options_.ratio_limit) +
+    if (output_ > kRatioFrom && output_ / limits_.ratio > source_.consumed()) {
+      return Error(Errc::kInvalid, "the content grows more than the limit of " +
+                                       std::to_string(limits_.ratio) +
                                        " times when decompressed; it is refused as a bomb");
     }
     return got;
   }
 
-  const DecompressOptions options_;
+  const DecompressLimits limits_;
+  const std::uint64_t room_;  // for all output
   std::uint64_t output_ = 0;
   bool ended_ = false;
   std::optional<Error> failure_;
@@ -330,23 +334,37 @@ Compression detect_compression(ByteSpan head) {
   return magic == kZstdFrame || is_skippable(magic) ? Compression::kZstd : Compression::kNone;
 }
 
-Result<std::unique_ptr<ByteReader>> decompress(ByteReader& input,
-                                               const DecompressOptions& options) {
-  if (options.ratio_limit == 0) return Error(Errc::kInvalid, "decompress: the ratio limit is 0");
+std::string_view name_of(Compression compression) {
+  switch (compression) {
+    case Compression::kNone: return "plain";
+    case Compression::kGzip: return "gzip";
+    case Compression::kZstd: return "zstd";
+  }
+  return "unknown";
+}
+
+Result<Decompressed> decompress(ByteReader& input, const DecompressLimits& limits,
+                                std::uint64_t output_before) {
+  if (limits.ratio == 0) return Error(Errc::kInvalid, "decompress: the limit of the ratio is 0");
   Source source(input);
   IMSY_TRY(source.fill(sizeof(std::uint32_t)));
-  switch (detect_compression(source.available())) {
+  Decompressed result;
+  result.found = detect_compression(source.available());
+  switch (result.found) {
     case Compression::kNone:
-      return std::unique_ptr<ByteReader>(std::make_unique<PlainReader>(std::move(source), options));
+      result.content = std::make_unique<PlainReader>(std::move(source), limits, output_before);
+      break;
     case Compression::kGzip:
-      return std::unique_ptr<ByteReader>(std::make_unique<GzipReader>(std::move(source), options));
+      result.content = std::make_unique<GzipReader>(std::move(source), limits, output_before);
+      break;
     case Compression::kZstd: {
-      auto reader = std::make_unique<ZstdReader>(std::move(source), options);
+      auto reader = std::make_unique<ZstdReader>(std::move(source), limits, output_before);
       IMSY_TRY(reader->start());
-      return std::unique_ptr<ByteReader>(std::move(reader));
+      result.content = std::move(reader);
+      break;
     }
   }
-  return Error(Errc::kInternal, "decompress: unknown compression");
+  return result;
 }
 
 }  // namespace imsy::oci

@@ -208,6 +208,11 @@ bool is_index(std::string_view media_type) {
   return media_type == media_type::kOciIndex || media_type == media_type::kDockerIndex;
 }
 
+bool is_foreign_layer(const Descriptor& layer) {
+  return layer.media_type.find("nondistributable") != std::string::npos ||
+         layer.media_type.find("foreign") != std::string::npos || !layer.urls.empty();
+}
+
 Result<Manifest> parse_manifest(const Document& document) {
   const std::string where = describe(document, "manifest");
   IMSY_TRY_ASSIGN(const Json json, parse_document(document, {"manifests", "fsLayers"}, where));

@@ -13,6 +13,7 @@
 #include "oci/archive.h"
 #include "oci/decompress.h"
 #include "oci/json.h"
+#include "oci/layer_type.h"
 #include "oci/layout_reader.h"
 #include "oci/reference.h"
 
@@ -93,15 +94,6 @@ Result<Compression> compression_of(const FileSet::File& file) {
     have += got;
   }
   return detect_compression(std::span(head).first(have));
-}
-
-std::string_view layer_type(Compression compression) {
-  switch (compression) {
-    case Compression::kNone: return media_type::kOciLayer;
-    case Compression::kGzip: return media_type::kOciLayerGzip;
-    case Compression::kZstd: return media_type::kOciLayerZstd;
-  }
-  return media_type::kOciLayer;
 }
 
 class DockerArchive : public ImageSource {

@@ -57,7 +57,11 @@ Result<std::size_t> CheckedReader::read(std::span<std::byte> buffer) {
     right_ = seen_ == size_ && hasher_.finish() == digest_;
   }
   if (right_) return std::size_t{0};
-  return Error(Errc::kCorrupt, what_ + ": " + complaint_);
+  const std::string wrong = seen_ == size_ ? "its content has another digest"
+                                           : std::string("it has ") +
+                                                 (seen_ < size_ ? "fewer" : "more") + " than the " +
+                                                 std::to_string(size_) + " bytes it should have";
+  return Error(Errc::kCorrupt, what_ + ": " + complaint_ + ", " + wrong);
 }
 
 }  // namespace imsy::oci

@@ -45,13 +45,12 @@ class FileRange : public ByteReader {
   std::uint64_t left_;
 };
 
-// A stream that is checked when its end is reached: ends with kCorrupt, "<what>: <complaint>",
-// unless it had `size` bytes with `digest`.
+// A stream that is checked when its end is reached: ends with kCorrupt, "<what>: <complaint>, " and
+// which of the two is wrong, unless it had `size` bytes with `digest`.
 class CheckedReader : public ByteReader {
  public:
   CheckedReader(std::unique_ptr<ByteReader> input, std::uint64_t size, const Digest& digest,
-                std::string what,
-                std::string complaint = "is damaged, its content has another digest");
+                std::string what, std::string complaint = "is damaged");
 
   Result<std::size_t> read(std::span<std::byte> buffer) override;
 

@@ -88,7 +88,8 @@ class RegistryClient : public Registry {
 
   Result<Document> get_manifest(const std::string& tag_or_digest) override;
   Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override {
-    return open_blob_stream(caller_, name_, descriptor);
+    const std::string url = caller_->url("blobs/" + descriptor.digest.to_string());
+    return open_blob_stream(caller_, url, name_, descriptor);
   }
   Result<bool> has_blob(const Digest& digest, std::uint64_t size) override {
     return find_blob(caller_, name_, digest, size);

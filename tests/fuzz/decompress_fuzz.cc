@@ -19,14 +19,14 @@ struct Outcome {
 Outcome run(ByteSpan data, std::size_t input_step, std::size_t output_step) {
   SpanReader input(data, input_step);
   Outcome outcome;
-  auto reader = decompress(input, {.output_limit = kOutputLimit});
+  auto reader = decompress(input, {.output = kOutputLimit});
   if (!reader) {
     outcome.error = reader.error().code();
     return outcome;
   }
   Bytes buffer(output_step);
   for (;;) {
-    const auto got = (*reader)->read(buffer);
+    const auto got = reader->content->read(buffer);
     if (!got) outcome.error = got.error().code();
     if (!got || *got == 0) return outcome;
     append(outcome.text, std::span(buffer).first(*got));

@@ -79,7 +79,7 @@ Status list(const std::string& path) {
   IMSY_TRY_ASSIGN(UniqueFd fd, open_file(path, O_RDONLY));
   FileReader file(std::move(fd));
   IMSY_TRY_ASSIGN(const auto input, decompress(file));
-  tar::Reader reader(*input, {.sparse_expanded = kContentMax});
+  tar::Reader reader(*input.content, {.sparse_expanded = kContentMax});
   Bytes buffer(1 << 16);
   Hasher hasher;
   for (tar::Header header;;) {

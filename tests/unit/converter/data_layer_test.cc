@@ -26,12 +26,8 @@ class DataLayerTest : public testing::Test {
   void SetUp() override { tree_.begin_layer(); }
 
   void add(Header entry, const Bytes& content = {}) {
-    std::uint32_t number = cdc::kNone;
-    if (entry.type == Type::kRegular) {
-      MemoryReader reader(content);
-      number = spool_.add(reader, content.size()).value();
-    }
-    ASSERT_TRUE(tree_.apply(entry, number));
+    MemoryReader reader(content);
+    ASSERT_TRUE(tree_.apply(entry, [&] { return spool_.add(reader, content.size()); }));
   }
 
   void add_varied_tree() {
@@ -77,7 +73,7 @@ class DataLayerTest : public testing::Test {
 
   Bytes inflate() {
     MemoryReader blob(output_.bytes);
-    const auto plain = oci::decompress(blob).value();
+    const auto plain = oci::decompress(blob).value().content;
     Bytes tar;
     Bytes buffer(1 << 20);
     for (;;) {

@@ -136,6 +136,16 @@ TEST_F(ArchiveTest, CompressedOnesAndPipesAreKept) {
   EXPECT_TRUE(*content(**piped, "a") == text);
 }
 
+// What is kept of an archive that is compressed is bounded as a layer is.
+TEST_F(ArchiveTest, ACompressedBombFillsNoDisk) {
+  const std::string zeros = zstd(std::string(60u << 20, '\0'));
+  const auto bomb = dir_.write("bomb", zstd(tar::entry("a", "a")) + zeros + zeros + zeros);
+  const auto archive = Archive::open(bomb, dir_.path());
+  ASSERT_FALSE(archive);
+  EXPECT_EQ(archive.error().code(), Errc::kInvalid);
+  EXPECT_THAT(archive.error().message(), HasSubstr("the limit of 1000 times"));
+}
+
 TEST_F(ArchiveTest, BeginsWhereTheFileThatWasHandedOverStands) {
   auto input = open_file(dir_.write("in", "skip" + tar::entry("a", "x") + tar::end()), O_RDONLY);
   ASSERT_TRUE(input);
@@ -384,6 +394,32 @@ TEST_F(DockerArchiveTest, NamesWhatIsMissingOrWrong) {
               HasSubstr("is damaged"));
   EXPECT_THAT(refused(tar::entry("manifest.json", "{}")), HasSubstr("must be an array"));
   EXPECT_THAT(refused(manifest_json({"{\"Config\":5}"})), HasSubstr("manifest.json[0].Config"));
+}
+
+// Whatever a link of the archive says, only its files are read.
+TEST_F(DockerArchiveTest, LayersThatLeadOutOrInCirclesAreRefused) {
+  const std::string head = manifest_json({listing(image_.config_name(), {"aa/layer.tar", "b"})}) +
+                           tar::entry(image_.config_name(), image_.config()) +
+                           tar::entry("b", image_.second);
+  for (const char* target : {"/etc/passwd", "../../etc/passwd", "../../../../proc/self/exe"}) {
+    EXPECT_THAT(refused(head + link("aa/layer.tar", target)),
+                AllOf(HasSubstr("aa/layer.tar"), HasSubstr("leads out of the archive")));
+  }
+  EXPECT_THAT(refused(head + link("aa/layer.tar", "../etc/passwd")),
+              HasSubstr("has no file etc/passwd"));
+  EXPECT_THAT(refused(head + link("aa/layer.tar", "other") + link("aa/other", "layer.tar")),
+              HasSubstr("too many links"));
+  EXPECT_THAT(refused(head + tar::Block("aa/layer.tar", '5').str()),
+              HasSubstr("has no file aa/layer.tar"));
+}
+
+TEST_F(DockerArchiveTest, NamesThatStandTwiceAreRefused) {
+  const std::string all = tar::entry("a", image_.first) + tar::entry("b", image_.second) +
+                          tar::entry(image_.config_name(), image_.config()) +
+                          manifest_json({listing(image_.config_name(), {"a", "b"})});
+  EXPECT_EQ(refused(all), "accepted");
+  EXPECT_THAT(refused(all + tar::entry("./a", image_.second)), HasSubstr("two files of this name"));
+  EXPECT_THAT(refused(all + manifest_json({})), HasSubstr("two files of this name"));
 }
 
 TEST_F(DockerArchiveTest, ALayerThatIsNotItsDiffIdFailsAtItsEnd) {

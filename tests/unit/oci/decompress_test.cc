@@ -69,17 +69,17 @@ struct Outcome {
   std::optional<Error> error;
 };
 
-Outcome run(const std::string& compressed, const DecompressOptions& options = {},
+Outcome run(const std::string& compressed, const DecompressLimits& limits = {},
             std::size_t input_step = SIZE_MAX, std::size_t output_step = 1 << 16) {
   StringReader input(compressed, input_step);
-  auto reader = decompress(input, options);
+  auto reader = decompress(input, limits);
   if (!reader) return {"", reader.error()};
   Outcome outcome;
   Bytes buffer(output_step);
   for (;;) {
-    const auto got = (*reader)->read(buffer);
+    const auto got = reader->content->read(buffer);
     if (!got) {
-      const auto again = (*reader)->read(buffer);
+      const auto again = reader->content->read(buffer);
       EXPECT_FALSE(again) << "an error has to stay";
       outcome.error = got.error();
       return outcome;
@@ -88,7 +88,7 @@ Outcome run(const std::string& compressed, const DecompressOptions& options = {}
     outcome.text += as_text(std::span(buffer).first(*got));
   }
   EXPECT_TRUE(input.ended()) << "the input was not read to its end";
-  EXPECT_EQ((*reader)->read(buffer).value_or(1), 0u);
+  EXPECT_EQ(reader->content->read(buffer).value_or(1), 0u);
   return outcome;
 }
 
@@ -261,13 +261,34 @@ TEST(Decompress, GivesOneVerdictHoweverTheBytesArrive) {
 TEST(Decompress, StopsAtTheOutputLimit) {
   const std::string text = sample(10'000);
   for (const std::string& compressed : {text, gzip(text), zstd(text)}) {
-    EXPECT_EQ(run(compressed, {.output_limit = 10'000}).text, text);
-    EXPECT_FALSE(run(compressed, {.output_limit = 10'000}).error);
-    const auto outcome = run(compressed, {.output_limit = 9'999});
+    EXPECT_EQ(run(compressed, {.output = 10'000}).text, text);
+    EXPECT_FALSE(run(compressed, {.output = 10'000}).error);
+    const auto outcome = run(compressed, {.output = 9'999});
     ASSERT_TRUE(outcome.error);
     EXPECT_EQ(outcome.error->code(), Errc::kInvalid);
     EXPECT_THAT(outcome.error->message(), HasSubstr("9999"));
     EXPECT_LE(outcome.text.size(), 9'999u);
+  }
+}
+
+TEST(Decompress, CountsWhatCameBeforeTowardsTheLimit) {
+  const std::string text = sample(10'000);
+  const auto read = [&](std::uint64_t before) -> Status {
+    StringReader input(gzip(text));
+    IMSY_TRY_ASSIGN(const auto reader, decompress(input, {.output = 15'000}, before));
+    EXPECT_EQ(reader.found, Compression::kGzip);
+    Bytes buffer(1u << 16);
+    for (;;) {
+      IMSY_TRY_ASSIGN(const std::size_t got, reader.content->read(buffer));
+      if (got == 0) return {};
+    }
+  };
+  EXPECT_TRUE(read(5'000));
+  for (const std::uint64_t before : {std::uint64_t{5'001}, std::uint64_t{1} << 50}) {
+    const Status refused = read(before);
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message(),
+                HasSubstr("limit of 15000 bytes when decompressed, together with"));
   }
 }
 
@@ -280,9 +301,9 @@ TEST(Decompress, StopsAtTheRatioAfter64MiB) {
   EXPECT_THAT(outcome.error->message(), HasSubstr("1000 times"));
   EXPECT_LT(outcome.text.size(), 65u << 20);
   // The same bytes are fine where more is allowed.
-  EXPECT_FALSE(run(small + small, {.ratio_limit = 100'000}).error);
-  EXPECT_FALSE(run("text", {.ratio_limit = 1}).error);
-  EXPECT_TRUE(run("text", {.ratio_limit = 0}).error);
+  EXPECT_FALSE(run(small + small, {.ratio = 100'000}).error);
+  EXPECT_FALSE(run("text", {.ratio = 1}).error);
+  EXPECT_TRUE(run("text", {.ratio = 0}).error);
 }
 
 TEST(Decompress, PassesErrorsOfTheInputOn) {
@@ -296,7 +317,7 @@ TEST(Decompress, PassesErrorsOfTheInputOn) {
     std::optional<Error> error;
     if (!reader) error = reader.error();
     while (!error) {
-      const auto part = (*reader)->read(buffer);
+      const auto part = reader->content->read(buffer);
       if (!part)
         error = part.error();
       else if (*part == 0)
