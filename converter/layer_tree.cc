@@ -310,8 +310,9 @@ Status LayerTree::set_attributes(Inode& inode, const Header& header) {
     if (name == "security.capability" && !plausible_capability(value)) {
       return refuse(header, "security.capability has a size that no kernel accepts");
     }
-    const auto same = std::find_if(inode.xattrs.begin(), inode.xattrs.end(),
-                                   [&](const cdc::Xattr& x) { return x.name == name; });
+    const auto same =
+        std::find_if(inode.xattrs.begin(), inode.xattrs.end(),
+                     [&wanted = name](const cdc::Xattr& x) { return x.name == wanted; });
     if (same != inode.xattrs.end()) {
       same->value = value;
     } else {
