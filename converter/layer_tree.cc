@@ -405,6 +405,9 @@ Result<LayerTree::InodeId> LayerTree::step_into(Walk& walk, std::string_view nam
                       inodes_[found->second.inode].type != NodeType::kDirectory;
   if (found == children.end() || unseen) {
     if (implied_by == nullptr) return Error(Errc::kNotFound, "there is no such directory");
+    if (name.starts_with(kWhiteoutPrefix)) {  // it would be one in the layer that is written
+      return Error(Errc::kInvalid, "a symlink in its path leads into a whiteout, " + quoted(name));
+    }
     IMSY_TRY_ASSIGN(const InodeId made, new_implied_directory(*implied_by));
     inodes_[current].directory->children.insert_or_assign(std::string(name),
                                                           Entry{made, layer_, layer_, true});

@@ -479,6 +479,12 @@ TEST_F(LayerTreeTest, RefusesWhiteoutsThatNameNothingOrTheDirectoryItself) {
   EXPECT_THAT(refusal({{file("d/.wh...")}}), HasSubstr("must name something"));
 }
 
+TEST_F(LayerTreeTest, NoSymlinkLeadsToADirectoryThatIsAWhiteout) {
+  EXPECT_THAT(refusal({{symlink("l", "d/.wh.x"), file("l/f")}}),
+              HasSubstr("leads into a whiteout, \".wh.x\""));
+  expect_ok({{symlink("m", ".wh.x")}});  // as long as nobody goes there
+}
+
 TEST_F(LayerTreeTest, IgnoresOtherWhiteoutMetadata) {
   expect_ok({{file("x"), file("foo")}, {file(".wh..wh.foo"), file(".wh..wh.plnk/1")}});
   EXPECT_THAT(listing(), ElementsAre("foo=1", "x=0"));
