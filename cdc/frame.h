@@ -19,6 +19,7 @@ namespace imsy::cdc {
 inline constexpr std::uint32_t kSmallFile = 256u << 10;
 inline constexpr std::uint32_t kSmallFilesFrame = 1u << 20;
 inline constexpr std::uint32_t kLargeFileFrame = 512u << 10;
+inline constexpr std::uint32_t kFrontFrame = 128u << 10;  // of what is read at start-up
 inline constexpr std::uint32_t kFrameLimit = 4u << 20;  // raw bytes, never more
 
 class FrameEncoder {

@@ -105,6 +105,8 @@ class Tree {
   }
   // The entry of `directory` called `name`, or null. Binary search.
   const Entry* find(const Inode& directory, std::string_view name) const;
+  // The inode that `path` names, or null; no symlink is followed, and a leading '/' is allowed.
+  const Inode* lookup(std::string_view path) const;
   std::string_view symlink_target(const Inode& symlink) const {
     return std::string_view(texts_).substr(symlink.value, symlink.count);
   }

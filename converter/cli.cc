@@ -24,6 +24,7 @@ struct Arguments {
   std::string target;
   std::string platform;
   std::string report;
+  std::string profile;
   std::string temporary;
   int level = DataLayerOptions{}.level;
   unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
@@ -52,6 +53,7 @@ oci::Json to_json(const ImageReport& image) {
       {"inodes", image.inodes},
       {"chunks", layer.chunks},
       {"content_bytes", image.content_bytes},
+      {"profile", {{"front_files", image.front_files}, {"unknown_paths", image.unknown_accesses}}},
       {"warnings",
        {{"duplicate_entries", image.warnings.duplicate_entries},
         {"symlinked_parents", image.warnings.symlinked_parents},
@@ -68,6 +70,14 @@ Status write_report(const std::string& path, const ConvertReport& report) {
   return replace_file(path, as_bytes(json.dump(2) + "\n"), 0644);
 }
 
+Result<cdc::Profile> read_profile(const std::string& path) {
+  if (path.empty()) return cdc::Profile();
+  IMSY_TRY_ASSIGN(const Bytes text, read_file(path, cdc::Profile::kTextLimit));
+  auto profile = cdc::Profile::parse(as_text(text));
+  if (!profile) return profile.error().with_context(path);
+  return profile;
+}
+
 Result<ConvertReport> run_conversion(const Arguments& arguments) {
   IMSY_TRY_ASSIGN(const auto source, Location::parse(arguments.source));
   IMSY_TRY_ASSIGN(const auto target, Location::parse(arguments.target));
@@ -76,6 +86,7 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
   options.data_layer.level = arguments.level;
   options.data_layer.jobs = arguments.jobs;
   options.platform = arguments.platform;
+  IMSY_TRY_ASSIGN(options.profile, read_profile(arguments.profile));
   options.temporary = arguments.temporary.empty() ? std::filesystem::temp_directory_path()
                                                   : std::filesystem::path(arguments.temporary);
   oci::HttpClient http;
@@ -111,6 +122,8 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_option("--platform", arguments.platform,
                  "os/arch[/variant]: convert only this image of an index (default: all);\n"
                  "for tar: and dir: what the image is for (default: this machine)");
+  app.add_option("--profile", arguments.profile,
+                 "put the files that this access profile names in front, for a faster start");
   app.add_option("--report", arguments.report, "write figures and digests to this file, as JSON");
   app.add_option(
       "--tmp", arguments.temporary,

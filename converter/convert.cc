@@ -55,7 +55,7 @@ Result<Converted> convert_image(Job& job, oci::Document document) {
   for (std::size_t i = 0; i < source.manifest.layers.size(); ++i) {
     IMSY_TRY(reader.read(source.manifest.layers[i], source.config.diff_ids[i]));
   }
-  IMSY_TRY_ASSIGN(const auto planned, plan_image(tree, spool));
+  IMSY_TRY_ASSIGN(const auto planned, plan_image(tree, spool, job.options.profile));
   IMSY_TRY_ASSIGN(const auto layer, upload_data_layer(job, planned, spool));
   IMSY_TRY_ASSIGN(const auto image,
                   make_image(source.document, source.manifest, source.config, layer.anchor));
@@ -72,6 +72,8 @@ Result<Converted> convert_image(Job& job, oci::Document document) {
     report.content_bytes += planned.tree.object_size(i);
   }
   report.warnings = tree.warnings();
+  report.front_files = planned.order.front().size();
+  report.unknown_accesses = planned.unknown_accesses;
   return Converted{image.manifest, image.manifest_descriptor, report};
 }
 

@@ -21,6 +21,7 @@ namespace imsy::converter {
 struct ConvertOptions {
   DataLayerOptions data_layer;
   InputOptions input;
+  cdc::Profile profile;             // what a container reads first comes first
   std::string platform;             // "os/arch[/variant]": only this one of an index; "": all
   std::filesystem::path temporary;  // directory of the spool
 };
@@ -34,6 +35,8 @@ struct ImageReport {
   std::uint64_t inodes = 0;
   std::uint64_t content_bytes = 0;  // distinct file contents
   LayerWarnings warnings;
+  std::uint64_t front_files = 0;       // that the profile put in front
+  std::uint64_t unknown_accesses = 0;  // of the profile: paths that are no files of this image
 };
 
 struct ConvertReport {

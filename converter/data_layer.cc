@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "common/thread_pool.h"
-#include "converter/tar_image.h"
 
 namespace imsy::converter {
 namespace {
@@ -145,12 +144,10 @@ std::uint32_t frame_target(std::uint64_t file_size) {
   return file_size <= cdc::kSmallFile ? cdc::kSmallFilesFrame : cdc::kLargeFileFrame;
 }
 
-// The content of `object`, chunk by chunk, and the padding behind it.
-Status write_content(const PlannedImage& image, const ContentSpool& spool, std::uint32_t object,
+// A content, chunk by chunk, and the padding behind it.
+Status write_content(const ContentSpool& spool, std::uint32_t content, std::uint32_t target,
                      FrameWriter& frames) {
   static constexpr std::byte kZeros[512] = {};
-  const std::uint32_t content = image.contents[object];
-  const std::uint32_t target = frame_target(spool.size(content));
   std::uint64_t offset = 0;
   for (const std::uint32_t size : spool.chunk_sizes(content)) {
     IMSY_TRY(frames.add_chunk(size, target, [&](std::span<std::byte> place) {
@@ -167,14 +164,20 @@ Result<std::vector<std::uint64_t>> write_tar(const PlannedImage& image, const Co
   static constexpr std::byte kEnd[oci::tar::kEndSize] = {};
   constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
   std::vector<std::uint64_t> offsets(image.contents.size(), kNowhere);
+  std::size_t front = image.order.front().size();
   IMSY_TRY(for_each_tar_entry(
-      image.tree, [&](const oci::tar::Header& header, std::uint32_t object) -> Status {
+      image.tree, image.order, [&](const oci::tar::Header& header, std::uint32_t object) -> Status {
         auto encoded = oci::tar::encode_header(header);
         if (!encoded) return encoded.error().with_context("tar header of " + header.name);
         IMSY_TRY(frames.add_metadata(as_bytes(*encoded)));
-        if (object == cdc::kNone) return {};
+        if (object == cdc::kNone || header.size == 0) return {};
         if (offsets[object] == kNowhere) offsets[object] = frames.raw_size();
-        return write_content(image, spool, object, frames);
+        std::uint32_t target = frame_target(header.size);
+        if (front > 0) {
+          --front;
+          target = cdc::kFrontFrame;
+        }
+        return write_content(spool, image.contents[object], target, frames);
       }));
   IMSY_TRY(frames.add_metadata(kEnd));
   IMSY_TRY(frames.finish());
@@ -215,9 +218,25 @@ cdc::TreeBuilder::Attributes attributes_of(const LayerTree::Inode& inode) {
   return attributes;
 }
 
+// The objects that the profile names, in its order; `unknown` counts what names none.
+std::vector<std::uint32_t> objects_of(const cdc::Profile& profile, const cdc::Tree& tree,
+                                      std::uint64_t& unknown) {
+  std::vector<std::uint32_t> objects;
+  for (const auto& access : profile.accesses()) {
+    const cdc::Inode* inode = tree.lookup(access.path);
+    if (inode != nullptr && inode->type == cdc::NodeType::kRegular) {
+      objects.push_back(inode->value);
+    } else {
+      ++unknown;
+    }
+  }
+  return objects;
+}
+
 }  // namespace
 
-Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool) {
+Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool,
+                                const cdc::Profile& profile) {
   cdc::TreeBuilder builder(attributes_of(layers.inode(LayerTree::kRoot)));
   std::vector<std::uint32_t> object_of(spool.count(), cdc::kNone);
   std::vector<std::uint32_t> content_of;
@@ -252,6 +271,10 @@ Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spo
   std::vector<std::uint32_t> order;
   IMSY_TRY_ASSIGN(image.tree, builder.build(&order));
   for (const std::uint32_t old : order) image.contents.push_back(content_of[old]);
+  if (!profile.accesses().empty()) {
+    const auto front = objects_of(profile, image.tree, image.unknown_accesses);
+    image.order = TarOrder::with_front(image.tree, front);
+  }
   return image;
 }
 

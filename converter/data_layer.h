@@ -11,10 +11,12 @@
 #include "cdc/anchor.h"
 #include "cdc/frame.h"
 #include "cdc/manifest.h"
+#include "cdc/profile.h"
 #include "common/stream.h"
 #include "converter/content_spool.h"
 #include "converter/layer_tree.h"
 #include "converter/progress.h"
+#include "converter/tar_image.h"
 
 namespace imsy::converter {
 
@@ -28,8 +30,12 @@ struct DataLayerOptions {
 struct PlannedImage {
   cdc::Tree tree;
   std::vector<std::uint32_t> contents;  // object -> content in the spool
+  TarOrder order;
+  std::uint64_t unknown_accesses = 0;  // of the profile: paths that are no files of this image
 };
-Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool);
+// The files that `profile` names come first in the tar, in its order.
+Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool,
+                                const cdc::Profile& profile = {});
 
 struct DataLayer {
   cdc::Anchor anchor;

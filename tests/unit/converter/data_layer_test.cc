@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <random>
+#include <set>
 
 #include "converter/tar_image.h"
 #include "oci/decompress.h"
@@ -54,9 +57,9 @@ class DataLayerTest : public testing::Test {
     add(special, text("x"));
   }
 
-  DataLayer write(unsigned jobs = 2) {
+  DataLayer write(unsigned jobs = 2, const cdc::Profile& profile = {}) {
     tree_.end_layer();
-    image_ = plan_image(tree_, spool_).value();
+    image_ = plan_image(tree_, spool_, profile).value();
     DataLayerOptions options;
     options.jobs = jobs;
     options.level = 3;
@@ -81,6 +84,33 @@ class DataLayerTest : public testing::Test {
       if (got == 0) return tar;
       append(tar, ByteSpan(buffer).first(got));
     }
+  }
+
+  std::vector<std::string> names_in(const Bytes& tar) {
+    MemoryReader reader(tar);
+    oci::tar::Reader entries(reader);
+    std::vector<std::string> names;
+    Header entry;
+    while (entries.next(entry).value()) names.push_back(entry.name);
+    return names;
+  }
+
+  // The tar again, from the manifest and the objects' bytes.
+  Bytes tar_of(const cdc::Manifest& manifest, const Bytes& original) {
+    Bytes tar;
+    const auto order = TarOrder::of(manifest);
+    const auto visited = for_each_tar_entry(
+        manifest.tree(), order, [&](const Header& entry, std::uint32_t object) -> Status {
+          append(tar, as_bytes(oci::tar::encode_header(entry).value()));
+          if (object == cdc::kNone) return {};
+          append(tar,
+                 ByteSpan(original).subspan(manifest.objects().raw_offset(object), entry.size));
+          tar.resize(tar.size() + oci::tar::padding(entry.size));
+          return {};
+        });
+    EXPECT_TRUE(visited);
+    tar.resize(tar.size() + oci::tar::kEndSize);
+    return tar;
   }
 
   LayerTree tree_;
@@ -188,6 +218,65 @@ TEST_F(DataLayerTest, ManyEntriesWithoutContentFillFramesOfTheirOwn) {
   const auto manifest = manifest_of(layer);
   for (std::uint32_t f = 0; f < manifest->objects().frame_count(); ++f) {
     EXPECT_LE(manifest->objects().frame(f).raw_size, 2 * cdc::kSmallFilesFrame);
+  }
+}
+
+cdc::Profile profile_of(const std::vector<std::string>& paths) {
+  cdc::Profile profile;
+  for (const auto& path : paths) EXPECT_TRUE(profile.add({path, 0, 0}));
+  return profile;
+}
+
+TEST_F(DataLayerTest, AProfilePutsItsFilesInFrontAfterTheirDirectories) {
+  add_varied_tree();
+  const auto layer = write(2, profile_of({"usr/copy", "etc/conf-7", "usr/bin/tool", "etc/conf-3",
+                                          "empty", "bin", "no/such/file", "usr", "etc/conf-7/x"}));
+  // usr/copy has the content of usr/bin/alias, which comes first in the order of paths and so
+  // carries it for both; usr/bin/tool is a link to it.
+  const auto names = names_in(inflate());
+  const std::vector<std::string> expected = {
+      "./", "usr/", "usr/bin/", "usr/bin/alias", "etc/", "etc/conf-7", "etc/conf-3", "bin", "disk"};
+  ASSERT_GE(names.size(), expected.size());
+  EXPECT_EQ(std::vector(names.begin(), names.begin() + expected.size()), expected);
+  EXPECT_EQ(names.size(), 512u);  // every entry once
+  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size());
+  EXPECT_EQ(image_.order.front().size(), 3u);
+  EXPECT_EQ(image_.unknown_accesses, 4u);  // a symlink, a directory and two that do not exist
+
+  const auto manifest = manifest_of(layer);
+  const auto& objects = manifest->objects();
+  const auto front = image_.order.front();
+  for (const std::uint32_t object : front) {
+    for (const auto& chunk : objects.chunks_of(object)) {
+      const auto& frame = objects.frame(chunk.frame);
+      EXPECT_LE(frame.raw_size, 2 * cdc::kFrontFrame);
+      for (const std::uint32_t neighbour : objects.chunks_in_frame(chunk.frame)) {
+        EXPECT_NE(std::find(front.begin(), front.end(), objects.object_of_chunk(neighbour)),
+                  front.end());
+      }
+    }
+  }
+}
+
+TEST_F(DataLayerTest, AProfileInTheOrderOfPathsChangesNoOrder) {
+  add_varied_tree();
+  write(2, profile_of({"etc/conf-0", "etc/conf-1"}));
+  EXPECT_TRUE(image_.order.front().empty());
+}
+
+TEST_F(DataLayerTest, TheManifestMakesTheTarAgain) {
+  add_varied_tree();
+  std::vector<std::string> paths = {"usr/copy", "usr/bin/tool", "empty"};
+  for (int i = 0; i < 500; ++i) paths.push_back("etc/conf-" + std::to_string(i));
+  std::mt19937 generator(1);
+  tree_.end_layer();
+  for (std::size_t count = 0; count < paths.size(); count = count * 3 + 1) {
+    std::shuffle(paths.begin(), paths.end(), generator);
+    const auto layer = write(2, profile_of({paths.begin(), paths.begin() + count}));
+    const Bytes tar = inflate();
+    const auto manifest = manifest_of(layer);
+    EXPECT_EQ(tar_of(*manifest, tar), tar) << count;
+    EXPECT_EQ(TarOrder::of(*manifest).front(), image_.order.front()) << count;
   }
 }
 
