@@ -1,4 +1,4 @@
-// Layers that are larger than memory. Each case takes a minute or so, hence the label "long".
+// Layers that are larger than memory. Each case takes minutes, hence the label "long".
 //
 // Every case runs in a process of its own, so the peak of its memory is that of one conversion.
 #include <gmock/gmock.h>
