@@ -29,8 +29,8 @@ target_compile_options(imsy_test_headers PUBLIC -pthread $<$<CONFIG:RelWithDebIn
 target_link_libraries(imsy_test_headers
   PUBLIC GTest::gtest_main GTest::gmock spdlog::spdlog Threads::Threads imsy_warnings)
 
-# imsy_test(NAME SOURCES ... LINK ... [LABEL label] [TIMEOUT seconds]) defines a GoogleTest program; its
-# cases get the label "unit" and 120 seconds if nothing else is said.
+# imsy_test(NAME SOURCES ... LINK ... [LABEL label] [TIMEOUT seconds]) defines a GoogleTest program.
+# Its cases get the label "unit" and 120 seconds each if nothing else is said.
 function(imsy_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
   if(NOT arg_LABEL)
