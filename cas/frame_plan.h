@@ -1,4 +1,5 @@
-// Which byte ranges to ask for, given the frames that are wanted. Internal to cas.
+// Which byte ranges to ask for, given the frames that are wanted. For the engine, and for those who
+// foretell what it will do.
 //
 // The cost model: a request costs about as much as `gap_max` stored bytes, so frames whose gap is
 // not larger share a request; one request is at most `span` bytes, so that its first chunk is not

@@ -2,6 +2,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "cli/image/commands.h"
 #include "cli/seed/command.h"
 #include "cli/stat.h"
 
@@ -9,8 +14,11 @@ namespace imsy::cli {
 namespace {
 
 // Words that the original has no use for in this place begin a command of ours.
+constexpr std::array<std::string_view, 6> kOurs = {"help",    "stat", "check",
+                                                   "inspect", "diff", "--version"};
+
 bool is_ours(const std::string& word) {
-  return word == "help" || word == "stat" || word == "--version";
+  return std::find(kOurs.begin(), kOurs.end(), word) != kOurs.end();
 }
 
 struct StatOptions {
@@ -24,7 +32,8 @@ Status stat(const StatOptions& options, std::ostream& out) {
   return {};
 }
 
-int run_ours(std::span<const std::string> args, const Streams& streams) {
+int run_ours(std::span<const std::string> args, const Streams& streams,
+             const std::stop_token& stop) {
   CLI::App app("", "imsy");
   app.set_help_flag();
   app.set_version_flag("--version", "imsy " IMSY_VERSION);
@@ -36,6 +45,7 @@ int run_ours(std::span<const std::string> args, const Streams& streams) {
   stat_command->add_option("--root", options.root);
   stat_command->add_flag("--json", options.json);
   stat_command->callback([&] { outcome = stat(options, streams.out); });
+  image::add_commands(app, streams, stop, outcome);
   try {
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::CallForVersion& version) {
@@ -58,13 +68,22 @@ std::string usage() {
   return R"(Usage: imsy -dir DIR prepare < FILE
        imsy -dir DIR [-listen ADDRESS] serve
        imsy -dir DIR [-addr URL] -o FILE pull DIGEST
+       imsy inspect REF [OTHER...] [--json]
+       imsy diff A B [--json] [--files]
+       imsy check REF [--against ORIGINAL]
        imsy stat [--root DIR] [--json]
        imsy help | --version
 
   prepare  cut standard input into chunks, keep them in DIR, print a DIGEST
   serve    offer DIR over HTTP
   pull     put the file of DIGEST together again, from DIR and from URL
+  inspect  show what a converted image consists of, and shares with others
+  diff     show what a node that holds A fetches for B
+  check    read a converted image completely and prove what it says
   stat     show what the store of an imsy-snapshotter holds
+
+REF and the like name images as imsy-convert does: registry/repository:tag, oci:DIR[:tag],
+oci-archive:FILE[:tag].
 
 Flags of the first three, before the command:
   -dir string
@@ -76,6 +95,14 @@ Flags of the first three, before the command:
   -o string
         output file (required for "pull")
 
+Flags of inspect, diff and check, after the command:
+  --platform OS/ARCH[/VARIANT]
+        only this image of an index
+  --plain-http
+        http, not https, to registries
+  --tmp DIR
+        for unnamed temporary files (default $TMPDIR)
+
 Flags of stat, after the command:
   --root DIR
         root directory of imsy-snapshotter (default "/var/lib/imsy-snapshotter")
@@ -85,7 +112,7 @@ Flags of stat, after the command:
 }
 
 int run(std::span<const std::string> args, const Streams& streams, const std::stop_token& stop) {
-  if (!args.empty() && is_ours(args.front())) return run_ours(args, streams);
+  if (!args.empty() && is_ours(args.front())) return run_ours(args, streams, stop);
   return seed::run_command(args, streams, stop);
 }
 

@@ -2,32 +2,18 @@
 
 #include <fmt/format.h>
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "cli/text.h"
+
 namespace imsy::cli {
 namespace {
 
-// "0 B", "999 B", "1.5 kB", "318.2 MB".
-std::string human(std::uint64_t bytes) {
-  if (bytes < 1000) return fmt::format("{} B", bytes);
-  constexpr std::array<std::string_view, 6> kUnits = {"kB", "MB", "GB", "TB", "PB", "EB"};
-  double value = static_cast<double>(bytes) / 1000;
-  std::size_t unit = 0;
-  // 999.95 would be printed as 1000.0.
-  while (value >= 999.95 && unit + 1 < kUnits.size()) {
-    value /= 1000;
-    ++unit;
-  }
-  return fmt::format("{:.1f} {}", value, kUnits[unit]);
-}
-
 std::string line(std::string_view name, std::uint64_t count, std::uint64_t bytes,
                  std::string_view meaning) {
-  return fmt::format("{:<10}{:>12}{:>12}  {}\n", name, count, human(bytes), meaning);
+  return fmt::format("{:<10}{:>12}{:>12}  {}\n", name, count, human_bytes(bytes), meaning);
 }
 
 }  // namespace
@@ -54,7 +40,7 @@ std::string to_text(const cas::StoreStats& stats) {
   for (const auto& image : stats.images) {
     text += fmt::format("  {}  {:<12}  {:>8} objects  {:>10}\n", image.manifest.to_string(),
                         image.resident ? "resident" : "not resident", image.objects,
-                        human(image.bytes));
+                        human_bytes(image.bytes));
   }
   return text;
 }

@@ -16,6 +16,16 @@ class ByteReader {
   virtual Result<std::size_t> read(std::span<std::byte> buffer) = 0;
 };
 
+// Fills all of `buffer`. kCorrupt when the stream ends before.
+inline Status read_exactly(ByteReader& input, std::span<std::byte> buffer) {
+  while (!buffer.empty()) {
+    IMSY_TRY_ASSIGN(const std::size_t got, input.read(buffer));
+    if (got == 0) return Error(Errc::kCorrupt, "ends too early");
+    buffer = buffer.subspan(got);
+  }
+  return {};
+}
+
 class ByteWriter {
  public:
   virtual ~ByteWriter() = default;

@@ -50,6 +50,14 @@ Json rewrite_config(const oci::ImageConfig& original, const Digest& anchor_diff_
   return config;
 }
 
+oci::Descriptor describe(const cdc::Anchor::DataLayer& data) {
+  oci::Descriptor layer;
+  layer.media_type = oci::media_type::kOciLayerZstd;
+  layer.digest = data.blob;
+  layer.size = data.size;
+  return layer;
+}
+
 oci::Manifest image_manifest(const oci::Manifest& original, const Digest& source,
                              const oci::Descriptor& config, const std::string& anchor_tar,
                              const cdc::Anchor& anchor) {
@@ -58,23 +66,7 @@ oci::Manifest image_manifest(const oci::Manifest& original, const Digest& source
   manifest.config = config;
   manifest.annotations = original.annotations;
   manifest.annotations[std::string(annotation::kSource)] = source.to_string();
-
-  const auto annotate = [&](oci::Descriptor& layer, const std::string& role) {
-    layer.annotations[std::string(annotation::kAnchor)] = anchor.to_text();
-    layer.annotations[std::string(annotation::kRole)] = role;
-    layer.annotations[std::string(annotation::kConfig)] = config.digest.to_string();
-  };
-  manifest.layers.push_back(describe(oci::media_type::kOciLayer, anchor_tar));
-  annotate(manifest.layers.back(), "anchor");
-  for (std::size_t i = 0; i < anchor.data_layers.size(); ++i) {
-    oci::Descriptor layer;
-    layer.media_type = oci::media_type::kOciLayerZstd;
-    layer.digest = anchor.data_layers[i].blob;
-    layer.size = anchor.data_layers[i].size;
-    manifest.layers.push_back(std::move(layer));
-    annotate(manifest.layers.back(),
-             anchor.data_layers.size() == 1 ? "data" : "data/" + std::to_string(i));
-  }
+  manifest.layers = converted_layers(anchor, anchor_tar, config.digest);
   return manifest;
 }
 
@@ -85,10 +77,7 @@ oci::Manifest artifact_manifest(const oci::Descriptor& subject, const cdc::Ancho
   artifact.config = describe(oci::media_type::kOciEmpty, "{}");
   artifact.subject = subject;
   for (std::size_t i = 0; i < anchor.data_layers.size(); ++i) {
-    oci::Descriptor layer;
-    layer.media_type = oci::media_type::kOciLayerZstd;
-    layer.digest = anchor.data_layers[i].blob;
-    layer.size = anchor.data_layers[i].size;
+    oci::Descriptor layer = describe(anchor.data_layers[i]);
     if (i == anchor.manifest_layer) {
       auto& notes = layer.annotations;
       notes[std::string(annotation::kManifestDigest)] = anchor.manifest.to_string();
@@ -105,6 +94,23 @@ oci::Descriptor describe(const oci::Document& document) {
 }
 
 }  // namespace
+
+std::vector<oci::Descriptor> converted_layers(const cdc::Anchor& anchor,
+                                              std::string_view anchor_tar, const Digest& config) {
+  std::vector<oci::Descriptor> layers;
+  const auto add = [&](oci::Descriptor layer, const std::string& role) {
+    layer.annotations[std::string(annotation::kAnchor)] = anchor.to_text();
+    layer.annotations[std::string(annotation::kRole)] = role;
+    layer.annotations[std::string(annotation::kConfig)] = config.to_string();
+    layers.push_back(std::move(layer));
+  };
+  add(describe(oci::media_type::kOciLayer, anchor_tar), "anchor");
+  const std::size_t count = anchor.data_layers.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    add(describe(anchor.data_layers[i]), count == 1 ? "data" : "data/" + std::to_string(i));
+  }
+  return layers;
+}
 
 Result<ConvertedImage> make_image(const oci::Document& original, const oci::Manifest& manifest,
                                   const oci::ImageConfig& config, const cdc::Anchor& anchor) {

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "cdc/anchor.h"
 #include "converter/data_layer.h"
@@ -36,6 +38,11 @@ struct ConvertedImage {
   oci::Descriptor manifest_descriptor;
   oci::Descriptor artifact_descriptor;
 };
+
+// The layers of a converted image, bottom first, with their annotations. `config` is the digest of
+// its configuration.
+std::vector<oci::Descriptor> converted_layers(const cdc::Anchor& anchor,
+                                              std::string_view anchor_tar, const Digest& config);
 
 // kInvalid when the anchor's text is too long for an annotation.
 Result<ConvertedImage> make_image(const oci::Document& original, const oci::Manifest& manifest,

@@ -15,14 +15,15 @@ Result<std::string> read_document(const FileSet& files, const std::string& path)
                  path + ": larger than the limit of " + std::to_string(kDocumentLimit) + " bytes");
   }
   std::string text(static_cast<std::size_t>(file.size), '\0');
-  auto rest = std::as_writable_bytes(std::span(text));
-  while (!rest.empty()) {
-    auto got = file.content->read(rest);
-    if (!got) return got.error().with_context(path);
-    if (*got == 0) return Error(Errc::kCorrupt, path + ": ends too early");
-    rest = rest.subspan(*got);
-  }
+  const Status read = read_exactly(*file.content, std::as_writable_bytes(std::span(text)));
+  if (!read) return read.error().with_context(path);
   return text;
+}
+
+void FileRange::skip(std::uint64_t bytes) {
+  bytes = std::min(bytes, left_);
+  offset_ += bytes;
+  left_ -= bytes;
 }
 
 Result<std::size_t> FileRange::read(std::span<std::byte> buffer) {

@@ -14,11 +14,27 @@
 
 namespace imsy::oci {
 
+// `size` bytes of a file from `offset` on. Ends early where the file does.
+class FileRange : public ByteReader {
+ public:
+  FileRange(std::shared_ptr<const UniqueFd> file, std::uint64_t offset, std::uint64_t size)
+      : file_(std::move(file)), offset_(offset), left_(size) {}
+
+  Result<std::size_t> read(std::span<std::byte> buffer) override;
+  // The next `bytes`, or all that are left, are not read.
+  void skip(std::uint64_t bytes);
+
+ private:
+  const std::shared_ptr<const UniqueFd> file_;
+  std::uint64_t offset_;
+  std::uint64_t left_;
+};
+
 class FileSet {
  public:
   struct File {
     std::uint64_t size = 0;
-    std::unique_ptr<ByteReader> content;  // may outlive the set
+    std::unique_ptr<FileRange> content;  // may outlive the set
   };
 
   virtual ~FileSet() = default;
@@ -30,20 +46,6 @@ class FileSet {
 
 // A whole document, which kDocumentLimit bounds.
 Result<std::string> read_document(const FileSet& files, const std::string& path);
-
-// `size` bytes of a file from `offset` on. Ends early where the file does.
-class FileRange : public ByteReader {
- public:
-  FileRange(std::shared_ptr<const UniqueFd> file, std::uint64_t offset, std::uint64_t size)
-      : file_(std::move(file)), offset_(offset), left_(size) {}
-
-  Result<std::size_t> read(std::span<std::byte> buffer) override;
-
- private:
-  const std::shared_ptr<const UniqueFd> file_;
-  std::uint64_t offset_;
-  std::uint64_t left_;
-};
 
 // A stream that is checked when its end is reached: ends with kCorrupt, "<what>: <complaint>, " and
 // which of the two is wrong, unless it had `size` bytes with `digest`.

@@ -90,6 +90,10 @@ class LayoutDirectory : public Layout {
   Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override {
     return reader_.open_blob(descriptor);
   }
+  Result<Bytes> read_part(const Descriptor& blob, std::uint64_t offset,
+                          std::uint64_t length) override {
+    return reader_.read_part(blob, offset, length);
+  }
   Result<bool> has_blob(const Digest& digest, std::uint64_t size) override;
   Result<std::unique_ptr<BlobWriter>> create_blob() override;
   Status put_blob(ByteSpan data, const Digest& digest) override;

@@ -98,16 +98,36 @@ Result<Document> LayoutReader::get_manifest(const std::string& object) {
   return document;
 }
 
+Result<FileSet::File> LayoutReader::open_file(const Descriptor& blob,
+                                              const std::string& what) const {
+  auto file = files_->open(layout_file::blob_path(blob.digest));
+  if (!file) return file.error().with_context(what);
+  if (file->size != blob.size) {
+    return Error(Errc::kCorrupt, what + ": has " + std::to_string(file->size) + " bytes, not " +
+                                     std::to_string(blob.size));
+  }
+  return file;
+}
+
 Result<std::unique_ptr<ByteReader>> LayoutReader::open_blob(const Descriptor& descriptor) {
   const std::string what = name_ + ": blob " + descriptor.digest.to_string();
-  auto file = files_->open(layout_file::blob_path(descriptor.digest));
-  if (!file) return file.error().with_context(what);
-  if (file->size != descriptor.size) {
-    return Error(Errc::kCorrupt, what + ": has " + std::to_string(file->size) + " bytes, not " +
-                                     std::to_string(descriptor.size));
-  }
+  IMSY_TRY_ASSIGN(FileSet::File file, open_file(descriptor, what));
   return std::unique_ptr<ByteReader>(std::make_unique<CheckedReader>(
-      std::move(file->content), descriptor.size, descriptor.digest, what));
+      std::move(file.content), descriptor.size, descriptor.digest, what));
+}
+
+Result<Bytes> LayoutReader::read_part(const Descriptor& blob, std::uint64_t offset,
+                                      std::uint64_t length) {
+  const std::string what = name_ + ": blob " + blob.digest.to_string();
+  IMSY_TRY_ASSIGN(const FileSet::File file, open_file(blob, what));
+  if (offset > file.size || length > file.size - offset) {
+    return Error(Errc::kInvalid, what + ": a part outside of the blob was asked for");
+  }
+  file.content->skip(offset);
+  Bytes part(static_cast<std::size_t>(length));
+  const Status read = read_exactly(*file.content, part);
+  if (!read) return read.error().with_context(what);
+  return part;
 }
 
 Result<Document> LayoutReader::index() const {

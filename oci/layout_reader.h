@@ -36,6 +36,8 @@ class LayoutReader : public ImageSource {
   std::string name() const override { return name_; }
   Result<Document> get_manifest(const std::string& object) override;
   Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override;
+  Result<Bytes> read_part(const Descriptor& blob, std::uint64_t offset,
+                          std::uint64_t length) override;
 
   // index.json, as it is.
   Result<Document> index() const;
@@ -46,6 +48,8 @@ class LayoutReader : public ImageSource {
   Result<Descriptor> find(const std::string& tag) const;
 
  private:
+  Result<FileSet::File> open_file(const Descriptor& blob, const std::string& what) const;
+
   const std::string name_;
   const std::unique_ptr<const FileSet> files_;
 };

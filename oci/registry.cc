@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <future>
 #include <utility>
 
 #include "oci/blob_stream.h"
@@ -91,6 +92,8 @@ class RegistryClient : public Registry {
     const std::string url = caller_->url("blobs/" + descriptor.digest.to_string());
     return open_blob_stream(caller_, url, name_, descriptor);
   }
+  Result<Bytes> read_part(const Descriptor& blob, std::uint64_t offset,
+                          std::uint64_t length) override;
   Result<bool> has_blob(const Digest& digest, std::uint64_t size) override {
     return find_blob(caller_, name_, digest, size);
   }
@@ -239,6 +242,15 @@ Result<std::vector<Descriptor>> RegistryClient::get_referrers(const Digest& subj
   if (by_api) return std::move(by_api->manifests);
   IMSY_TRY_ASSIGN(Index by_tag, read_fallback(subject));
   return std::move(by_tag.manifests);
+}
+
+Result<Bytes> RegistryClient::read_part(const Descriptor& blob, std::uint64_t offset,
+                                        std::uint64_t length) {
+  auto answer = std::make_shared<std::promise<Result<Bytes>>>();
+  auto future = answer->get_future();
+  read_range(blob.digest, blob.size, offset, length,
+             [answer](Result<Bytes> bytes) { answer->set_value(std::move(bytes)); });
+  return future.get();
 }
 
 void RegistryClient::read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,

@@ -23,6 +23,11 @@ Result<std::string> ImageSource::get_blob(const Descriptor& descriptor, std::uin
   }
 }
 
+Result<Bytes> ImageSource::read_part(const Descriptor& /*blob*/, std::uint64_t /*offset*/,
+                                     std::uint64_t /*length*/) {
+  return Error(Errc::kInvalid, name() + ": blobs can be read as a whole only");
+}
+
 std::string list_names(const std::vector<std::string>& names) {
   constexpr std::size_t kShown = 10;
   std::string text;

@@ -42,6 +42,11 @@ class ImageSource {
   // descriptor.digest came: read it to its end before trusting a byte. kNotFound: not here.
   virtual Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) = 0;
 
+  // Bytes [offset, offset+length) of the blob, which must lie inside it, without getting the rest.
+  // Unverified: the caller has the digests. kInvalid: this place cannot, or does not answer right.
+  virtual Result<Bytes> read_part(const Descriptor& blob, std::uint64_t offset,
+                                  std::uint64_t length);
+
   // A whole small blob, verified. kInvalid when larger than `limit`.
   Result<std::string> get_blob(const Descriptor& descriptor, std::uint64_t limit);
 };

@@ -1,17 +1,11 @@
 #include "snapshotter/manifest_fetch.h"
 
-#include <algorithm>
 #include <optional>
 
 #include "common/mutex.h"
 
 namespace imsy::snapshotter {
 namespace {
-
-// Up to here one request is cheaper than a second round trip.
-constexpr std::uint64_t kOneRequest = 1 << 20;
-// What this daemon takes into memory for one image; far above an image of a million files.
-constexpr std::uint64_t kManifestMax = std::uint64_t{512} << 20;
 
 // Where the answer arrives, which may be after nobody waits for it any more.
 class Arrival {
@@ -52,29 +46,13 @@ Result<Bytes> read_range(oci::Registry& registry, const Digest& blob, std::uint6
   return arrival->wait(deadline);
 }
 
-Result<FetchedManifest> fetch_manifest(oci::Registry& registry, const cdc::Anchor& anchor,
-                                       std::chrono::steady_clock::time_point deadline,
-                                       const std::stop_token& stop) {
-  if (anchor.manifest_size > kManifestMax) {
-    return Error(Errc::kInvalid, "the CDC manifest is larger than this program takes: " +
-                                     std::to_string(anchor.manifest_size) + " bytes");
-  }
+Result<cdc::FetchedManifest> fetch_manifest(oci::Registry& registry, const cdc::Anchor& anchor,
+                                            std::chrono::steady_clock::time_point deadline,
+                                            const std::stop_token& stop) {
   const cdc::Anchor::DataLayer& layer = anchor.data_layers[anchor.manifest_layer];
-  const auto read = [&](std::uint64_t from, std::uint64_t size) {
-    return read_range(registry, layer.blob, layer.size, anchor.manifest_offset + from, size,
-                      deadline, stop);
-  };
-  const std::uint64_t first =
-      anchor.manifest_size <= kOneRequest ? anchor.manifest_size : anchor.header_size;
-  FetchedManifest fetched;
-  IMSY_TRY_ASSIGN(fetched.bytes, read(0, first));
-  if (first < anchor.manifest_size) {
-    IMSY_TRY(cdc::Manifest::read_header(fetched.bytes, anchor));
-    IMSY_TRY_ASSIGN(const Bytes rest, read(first, anchor.manifest_size - first));
-    append(fetched.bytes, rest);
-  }
-  IMSY_TRY_ASSIGN(fetched.manifest, cdc::Manifest::read(fetched.bytes, anchor));
-  return fetched;
+  return cdc::fetch_manifest(anchor, [&](std::uint64_t offset, std::uint64_t length) {
+    return read_range(registry, layer.blob, layer.size, offset, length, deadline, stop);
+  });
 }
 
 }  // namespace imsy::snapshotter

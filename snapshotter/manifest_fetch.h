@@ -5,10 +5,9 @@
 #pragma once
 
 #include <chrono>
-#include <memory>
 #include <stop_token>
 
-#include "cdc/manifest.h"
+#include "cdc/manifest_fetch.h"
 #include "oci/registry.h"
 
 namespace imsy::snapshotter {
@@ -20,16 +19,9 @@ Result<Bytes> read_range(oci::Registry& registry, const Digest& blob, std::uint6
                          std::chrono::steady_clock::time_point deadline,
                          const std::stop_token& stop);
 
-struct FetchedManifest {
-  Bytes bytes;
-  std::shared_ptr<const cdc::Manifest> manifest;
-};
-
-// The manifest that `anchor` names: in one request when it is small; else the header first, so that
-// a large wrong answer is not fetched. Errors of read_range; kCorrupt, kInvalid as
-// cdc::Manifest::read.
-Result<FetchedManifest> fetch_manifest(oci::Registry& registry, const cdc::Anchor& anchor,
-                                       std::chrono::steady_clock::time_point deadline,
-                                       const std::stop_token& stop);
+// The manifest that `anchor` names. Errors of read_range and of cdc::fetch_manifest.
+Result<cdc::FetchedManifest> fetch_manifest(oci::Registry& registry, const cdc::Anchor& anchor,
+                                            std::chrono::steady_clock::time_point deadline,
+                                            const std::stop_token& stop);
 
 }  // namespace imsy::snapshotter

@@ -86,7 +86,7 @@ class NodeImages final : public Images {
     std::atomic<Filling> filling = Filling::kNot;
   };
   struct Fetched {
-    FetchedManifest manifest;
+    cdc::FetchedManifest manifest;
     Source source;
     std::string trust_domain;
   };

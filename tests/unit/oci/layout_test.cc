@@ -121,6 +121,29 @@ TEST_F(LayoutTest, KeepsBlobs) {
       }());
 }
 
+TEST_F(LayoutTest, ReadsPartsOfBlobs) {
+  const Descriptor blob = descriptor_of("0123456789");
+  ASSERT_TRUE(layout_->put_blob(as_bytes("0123456789"), blob.digest));
+  const auto part = [&](std::uint64_t offset, std::uint64_t length) -> Result<std::string> {
+    IMSY_TRY_ASSIGN(const Bytes bytes, layout_->read_part(blob, offset, length));
+    return std::string(as_text(bytes));
+  };
+  EXPECT_EQ(*part(0, 10), "0123456789");
+  EXPECT_EQ(*part(3, 4), "3456");
+  EXPECT_EQ(*part(10, 0), "");
+  for (const auto& [offset, length] : {std::pair<std::uint64_t, std::uint64_t>(9, 2),
+                                       {11, 0},
+                                       {1, UINT64_MAX},
+                                       {UINT64_MAX, 1}}) {
+    const auto outside = part(offset, length);
+    ASSERT_FALSE(outside);
+    EXPECT_EQ(outside.error().code(), Errc::kInvalid);
+  }
+  ASSERT_TRUE(replace_file(blob_path(blob.digest), as_bytes("0123")));
+  EXPECT_EQ(part(0, 4).error().code(), Errc::kCorrupt);
+  EXPECT_EQ(layout_->read_part(descriptor_of("missing"), 0, 1).error().code(), Errc::kNotFound);
+}
+
 TEST_F(LayoutTest, UncommittedOrMisnamedBlobsLeaveNothing) {
   const auto before = files();
   {

@@ -60,6 +60,17 @@ TEST_F(RegistryTest, ReadsRanges) {
   EXPECT_EQ(registry->name(), server_.host() + "/library/web");
 }
 
+TEST_F(RegistryTest, ReadsPartsAndWaits) {
+  auto registry = open(options_for(server_));
+  Descriptor blob = descriptor_of(content_);
+  const auto part = registry->read_part(blob, 10, 20);
+  ASSERT_TRUE(part) << part.error().message();
+  EXPECT_EQ(as_text(*part), content_.substr(10, 20));
+  EXPECT_EQ(registry->read_part(blob, 999, 2).error().code(), Errc::kInvalid);
+  blob.digest = sha256("missing");
+  EXPECT_EQ(registry->read_part(blob, 0, 1).error().code(), Errc::kNotFound);
+}
+
 TEST_F(RegistryTest, RefusesRangesOutsideOfTheBlob) {
   auto registry = open(options_for(server_));
   expect_range_error(range(*registry, blob_, 1000, 0, 0), Errc::kInvalid);

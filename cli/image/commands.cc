@@ -1,0 +1,205 @@
+#include "cli/image/commands.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cli/image/check.h"
+#include "cli/image/compare.h"
+#include "cli/image/converted.h"
+#include "cli/image/diff.h"
+#include "cli/image/inspect.h"
+#include "cli/image/place.h"
+#include "cli/image/squashed.h"
+#include "common/log.h"
+#include "oci/http.h"
+
+namespace imsy::cli::image {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// What every command has: its options, and what it needs to run.
+struct Command {
+  Command(const Streams& its_streams, const std::stop_token& its_stop)
+      : streams(its_streams), stop(its_stop) {}
+
+  const Streams& streams;
+  const std::stop_token& stop;
+  bool plain_http = false;
+  bool json = false;
+  bool files = false;
+  std::string platform;
+  std::string temporary;
+  std::string against;
+  std::vector<std::string> places;
+
+  std::filesystem::path temporary_directory() const {
+    return temporary.empty() ? std::filesystem::temp_directory_path()
+                             : std::filesystem::path(temporary);
+  }
+};
+
+// What a running command opens places with.
+class Session {
+ public:
+  explicit Session(const Command& command)
+      : command_(command), progress_(::isatty(STDERR_FILENO) == 1) {}
+
+  Result<Place> open(const std::string& place) {
+    return Place::open(
+        place, {http_, command_.plain_http, command_.temporary_directory(), command_.platform},
+        {command_.stop, progress_});
+  }
+  // Shows progress from now on as that of reading this image.
+  void begin(const converter::SourceImage& image) {
+    std::uint64_t bytes = 0;
+    for (const oci::Descriptor& layer : image.manifest.layers) bytes += layer.size;
+    progress_.begin_image(converter::platform_name(image.config.platform), bytes);
+  }
+
+ private:
+  const Command& command_;
+  oci::HttpClient http_;
+  converter::Progress progress_;
+};
+
+// Bytes of an image that are no UTF-8 are replaced: JSON has no way to carry them.
+std::string dump(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// The image of `place` for the same platform as `image`.
+Result<Converted> open_counterpart(const Place& place, const Converted& image) {
+  IMSY_TRY_ASSIGN(auto found, place.image_for(image.platform()));
+  auto converted = open_converted(place.source(), std::move(found));
+  if (!converted) return converted.error().with_context(place.text());
+  return converted;
+}
+
+Status run_inspect(const Command& command) {
+  Session session(command);
+  std::vector<Place> places;
+  for (const std::string& text : command.places) {
+    IMSY_TRY_ASSIGN(Place place, session.open(text));
+    places.push_back(std::move(place));
+  }
+  Json images = Json::array();
+  std::string text;
+  IMSY_TRY(places[0].each_image(command.platform, [&](converter::SourceImage found) -> Status {
+    IMSY_TRY_ASSIGN(const auto image, open_converted(places[0].source(), std::move(found)));
+    Inspection inspection = inspect(image);
+    for (std::size_t i = 1; i < places.size(); ++i) {
+      IMSY_TRY_ASSIGN(const auto other, open_counterpart(places[i], image));
+      inspection.shared.push_back(share(image, other, places[i].text()));
+    }
+    text += to_text(inspection);
+    images.push_back(to_json(inspection));
+    return {};
+  }));
+  command.streams.out << (command.json ? dump({{"images", std::move(images)}}) : text);
+  return {};
+}
+
+Status run_diff(const Command& command) {
+  Session session(command);
+  IMSY_TRY_ASSIGN(const Place old, session.open(command.places[0]));
+  IMSY_TRY_ASSIGN(const Place place, session.open(command.places[1]));
+  Json images = Json::array();
+  std::string text;
+  IMSY_TRY(place.each_image(command.platform, [&](converter::SourceImage found) -> Status {
+    IMSY_TRY_ASSIGN(const auto to, open_converted(place.source(), std::move(found)));
+    IMSY_TRY_ASSIGN(const auto from, open_counterpart(old, to));
+    const Diff difference = diff(from, to);
+    text += to_text(difference, command.files);
+    images.push_back(to_json(difference, command.files));
+    return {};
+  }));
+  command.streams.out << (command.json ? dump({{"images", std::move(images)}}) : text);
+  return {};
+}
+
+// Up to ten differences, one line each, and how many there are.
+Status compare_with(const Place& original, const Place& place, const Converted& image,
+                    const Command& command) {
+  constexpr std::uint64_t kShown = 10;
+  IMSY_TRY_ASSIGN(const auto found, original.image_for(image.platform()));
+  auto squashed = squash(original.source(), found, image.manifest->header().chunker,
+                         command.temporary_directory());
+  if (!squashed) return squashed.error().with_context(original.text());
+  std::uint64_t count = 0;
+  compare_trees(
+      squashed->content(), content_of(*image.manifest), [&](const Difference& difference) {
+        if (difference.change == Change::kSame || ++count > kShown) return;
+        const std::string what = difference.change == Change::kAdded ? "only in " + place.text()
+                                 : difference.change == Change::kRemoved
+                                     ? "only in " + original.text()
+                                     : difference.what;
+        command.streams.out << log::printable(difference.path) << ": " << what << '\n';
+      });
+  if (count == 0) return {};
+  return Error(Errc::kCorrupt,
+               "differs from " + original.text() + " in " + std::to_string(count) + " paths");
+}
+
+Status run_check(const Command& command) {
+  Session session(command);
+  IMSY_TRY_ASSIGN(const Place place, session.open(command.places[0]));
+  std::optional<Place> original;
+  if (!command.against.empty()) {
+    IMSY_TRY_ASSIGN(original, session.open(command.against));
+  }
+  return place.each_image(command.platform, [&](converter::SourceImage found) -> Status {
+    session.begin(found);
+    IMSY_TRY_ASSIGN(const auto image, open_converted(place.source(), std::move(found)));
+    IMSY_TRY(check(place.source(), image));
+    if (original) IMSY_TRY(compare_with(*original, place, image, command));
+    const cdc::Objects& objects = image.manifest->objects();
+    command.streams.out << fmt::format(
+        "{} {} proved: {} paths, {} chunks, {} frames{}\n", image.image.document.digest.to_string(),
+        image.platform(), image.manifest->tree().entry_count(), objects.total_chunks(),
+        objects.frame_count(), original ? "; the tree of " + original->text() : "");
+    return {};
+  });
+}
+
+CLI::App* add(CLI::App& app, const std::string& name, const std::shared_ptr<Command>& command,
+              Status& outcome, Status (*run)(const Command&)) {
+  CLI::App* const added = app.add_subcommand(name);
+  added->add_flag("--plain-http", command->plain_http);
+  added->add_option("--platform", command->platform);
+  added->add_option("--tmp", command->temporary);
+  added->callback([command, &outcome, run] { outcome = run(*command); });
+  return added;
+}
+
+}  // namespace
+
+void add_commands(CLI::App& app, const Streams& streams, const std::stop_token& stop,
+                  Status& outcome) {
+  const auto make = [&] { return std::make_shared<Command>(streams, stop); };
+  const auto inspected = make();
+  CLI::App* const inspect = add(app, "inspect", inspected, outcome, run_inspect);
+  inspect->add_option("REF", inspected->places)->required();
+  inspect->add_flag("--json", inspected->json);
+
+  const auto checked = make();
+  CLI::App* const check = add(app, "check", checked, outcome, run_check);
+  check->add_option("REF", checked->places)->required()->expected(1);
+  check->add_option("--against", checked->against);
+
+  const auto compared = make();
+  CLI::App* const diff = add(app, "diff", compared, outcome, run_diff);
+  diff->add_option("A B", compared->places)->required()->expected(2);
+  diff->add_flag("--json", compared->json);
+  diff->add_flag("--files", compared->files);
+}
+
+}  // namespace imsy::cli::image

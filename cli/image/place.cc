@@ -1,0 +1,116 @@
+#include "cli/image/place.h"
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace imsy::cli::image {
+namespace {
+
+Error interrupted() {
+  return Error(Errc::kCancelled, "interrupted");
+}
+
+class WatchedReader : public ByteReader {
+ public:
+  WatchedReader(std::unique_ptr<ByteReader> input, const Watch& watch)
+      : input_(std::move(input)), watch_(watch) {}
+  Result<std::size_t> read(std::span<std::byte> buffer) override {
+    if (watch_.stop.stop_requested()) return interrupted();
+    IMSY_TRY_ASSIGN(const std::size_t got, input_->read(buffer));
+    watch_.progress.add_read(got);
+    return got;
+  }
+
+ private:
+  const std::unique_ptr<ByteReader> input_;
+  const Watch watch_;
+};
+
+// Another source until a stop is requested.
+class WatchedSource : public oci::ImageSource {
+ public:
+  WatchedSource(std::shared_ptr<oci::ImageSource> source, const Watch& watch)
+      : source_(std::move(source)), watch_(watch) {}
+
+  std::string name() const override { return source_->name(); }
+  Result<oci::Document> get_manifest(const std::string& object) override {
+    if (watch_.stop.stop_requested()) return interrupted();
+    return source_->get_manifest(object);
+  }
+  Result<std::unique_ptr<ByteReader>> open_blob(const oci::Descriptor& descriptor) override {
+    IMSY_TRY_ASSIGN(auto input, source_->open_blob(descriptor));
+    return std::unique_ptr<ByteReader>(std::make_unique<WatchedReader>(std::move(input), watch_));
+  }
+  Result<Bytes> read_part(const oci::Descriptor& blob, std::uint64_t offset,
+                          std::uint64_t length) override {
+    if (watch_.stop.stop_requested()) return interrupted();
+    return source_->read_part(blob, offset, length);
+  }
+
+ private:
+  const std::shared_ptr<oci::ImageSource> source_;
+  const Watch watch_;
+};
+
+}  // namespace
+
+Result<Place> Place::open(const std::string& text, const converter::OpenOptions& options,
+                          const Watch& watch) {
+  IMSY_TRY_ASSIGN(auto location, converter::Location::parse(text));
+  IMSY_TRY_ASSIGN(auto source, converter::open_source(location, options));
+  return Place(std::move(location), std::make_shared<WatchedSource>(std::move(source), watch));
+}
+
+Result<oci::Document> Place::document() const {
+  return source_->get_manifest(location_.object);
+}
+
+Result<converter::SourceImage> Place::read(const oci::Descriptor& entry) const {
+  IMSY_TRY_ASSIGN(auto document, source_->get_manifest(entry.digest.to_string()));
+  return converter::read_image(*source_, std::move(document));
+}
+
+Status Place::visit_entries(const oci::Document& index, const std::string& platform,
+                            const Visit& visit) const {
+  IMSY_TRY_ASSIGN(const auto entries, oci::parse_index(index));
+  bool any = false;
+  for (const oci::Descriptor& entry : entries.manifests) {
+    if (!converter::is_image_for(entry, platform)) continue;
+    any = true;
+    const std::string name = converter::platform_name(*entry.platform);
+    auto image = read(entry);
+    if (!image) return image.error().with_context(name);
+    const Status visited = visit(std::move(*image));
+    if (!visited) return visited.error().with_context(name);
+  }
+  if (any) return {};
+  return Error(Errc::kNotFound,
+               "the index holds no image" + (platform.empty() ? "" : " for " + platform));
+}
+
+Status Place::each_image(const std::string& platform, const Visit& visit) const {
+  const auto visit_all = [&]() -> Status {
+    IMSY_TRY_ASSIGN(auto named, document());
+    if (oci::is_index(named.media_type)) return visit_entries(named, platform, visit);
+    IMSY_TRY_ASSIGN(auto image, converter::read_image(*source_, std::move(named)));
+    return visit(std::move(image));
+  };
+  const Status visited = visit_all();
+  return visited ? visited : visited.error().with_context(text());
+}
+
+Result<converter::SourceImage> Place::image_for(const std::string& platform) const {
+  std::optional<converter::SourceImage> found;
+  std::vector<std::string> names;
+  IMSY_TRY(each_image(platform, [&](converter::SourceImage image) -> Status {
+    names.push_back(converter::platform_name(image.config.platform));
+    if (!found) found = std::move(image);
+    return {};
+  }));
+  if (names.size() == 1) return std::move(*found);
+  return Error(Errc::kInvalid, text() + ": holds several images: " + oci::list_names(names) +
+                                   "; name one with --platform");
+}
+
+}  // namespace imsy::cli::image

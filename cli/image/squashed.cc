@@ -1,0 +1,34 @@
+#include "cli/image/squashed.h"
+
+#include <utility>
+
+#include "converter/layer_reader.h"
+#include "converter/layer_tree.h"
+
+namespace imsy::cli::image {
+
+Content Squashed::content() const {
+  Content content{plan.tree, {}};
+  content.ids.reserve(plan.contents.size());
+  for (const std::uint32_t number : plan.contents) {
+    content.ids.push_back(cdc::object_id(spool.size(number), spool.digests(number)));
+  }
+  return content;
+}
+
+Result<Squashed> squash(oci::ImageSource& source, const converter::SourceImage& image,
+                        const cdc::ChunkerParameters& chunker,
+                        const std::filesystem::path& temporary) {
+  IMSY_TRY_ASSIGN(auto spool, converter::ContentSpool::create(temporary, chunker));
+  converter::LayerTree tree;
+  converter::Progress counted_by_the_place(false);
+  const converter::InputOptions options;
+  converter::LayerReader layers(source, options, tree, spool, counted_by_the_place);
+  for (std::size_t i = 0; i < image.manifest.layers.size(); ++i) {
+    IMSY_TRY(layers.read(image.manifest.layers[i], image.config.diff_ids[i]));
+  }
+  IMSY_TRY_ASSIGN(auto plan, converter::plan_image(tree, spool));
+  return Squashed{std::move(plan), std::move(spool)};
+}
+
+}  // namespace imsy::cli::image
