@@ -9,13 +9,14 @@
 #include "cli/image/commands.h"
 #include "cli/seed/command.h"
 #include "cli/stat.h"
+#include "common/log.h"
 
 namespace imsy::cli {
 namespace {
 
 // Words that the original has no use for in this place begin a command of ours.
-constexpr std::array<std::string_view, 6> kOurs = {"help",    "stat", "check",
-                                                   "inspect", "diff", "--version"};
+constexpr std::array<std::string_view, 8> kOurs = {"help", "stat",   "check",  "inspect",
+                                                   "diff", "unpack", "export", "--version"};
 
 bool is_ours(const std::string& word) {
   return std::find(kOurs.begin(), kOurs.end(), word) != kOurs.end();
@@ -58,7 +59,7 @@ int run_ours(std::span<const std::string> args, const Streams& streams,
     outcome = Error(Errc::kInternal, "cannot write to standard output");
   }
   if (outcome) return kExitDone;
-  streams.err << "imsy: " << outcome.error().message() << '\n';
+  streams.err << "imsy: " << log::printable(outcome.error().message()) << '\n';
   return kExitFailed;
 }
 
@@ -71,6 +72,8 @@ std::string usage() {
        imsy inspect REF [OTHER...] [--json]
        imsy diff A B [--json] [--files]
        imsy check REF [--against ORIGINAL]
+       imsy unpack REF DIR
+       imsy export SRC DST [--compress zstd|gzip|none]
        imsy stat [--root DIR] [--json]
        imsy help | --version
 
@@ -80,6 +83,8 @@ std::string usage() {
   inspect  show what a converted image consists of, and shares with others
   diff     show what a node that holds A fetches for B
   check    read a converted image completely and prove what it says
+  unpack   write an image's tree into a new or empty directory
+  export   write a converted image as a plain one
   stat     show what the store of an imsy-snapshotter holds
 
 REF and the like name images as imsy-convert does: registry/repository:tag, oci:DIR[:tag],
@@ -95,7 +100,7 @@ Flags of the first three, before the command:
   -o string
         output file (required for "pull")
 
-Flags of inspect, diff and check, after the command:
+Flags of the commands about images, after the command:
   --platform OS/ARCH[/VARIANT]
         only this image of an index
   --plain-http

@@ -7,7 +7,8 @@ set -euo pipefail
 build=(
   build-essential cmake ninja-build pkg-config
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
-  libfuse3-dev fuse3 libssl-dev libzstd-dev libcurl4-openssl-dev libisal-dev libsqlite3-dev
+  libfuse3-dev fuse3 libssl-dev libzstd-dev zlib1g-dev libisal-dev libcurl4-openssl-dev
+  libsqlite3-dev
   nlohmann-json3-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
   libcpp-httplib-dev libre2-dev
   libgtest-dev libgmock-dev libbenchmark-dev

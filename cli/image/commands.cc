@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -15,9 +16,12 @@
 #include "cli/image/compare.h"
 #include "cli/image/converted.h"
 #include "cli/image/diff.h"
+#include "cli/image/export.h"
 #include "cli/image/inspect.h"
 #include "cli/image/place.h"
 #include "cli/image/squashed.h"
+#include "cli/image/tree_writer.h"
+#include "cli/image/unpack.h"
 #include "common/log.h"
 #include "oci/http.h"
 
@@ -25,6 +29,10 @@ namespace imsy::cli::image {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+const std::map<std::string, LayerCompression> kCompressions = {{"zstd", LayerCompression::kZstd},
+                                                               {"gzip", LayerCompression::kGzip},
+                                                               {"none", LayerCompression::kNone}};
 
 // What every command has: its options, and what it needs to run.
 struct Command {
@@ -39,6 +47,7 @@ struct Command {
   std::string platform;
   std::string temporary;
   std::string against;
+  LayerCompression compression = LayerCompression::kZstd;
   std::vector<std::string> places;
 
   std::filesystem::path temporary_directory() const {
@@ -47,25 +56,27 @@ struct Command {
   }
 };
 
+// Only what reads layers takes long enough for somebody to watch.
+enum class Reads { kDocuments, kLayers };
+
 // What a running command opens places with.
 class Session {
  public:
-  explicit Session(const Command& command)
-      : command_(command), progress_(::isatty(STDERR_FILENO) == 1) {}
+  Session(const Command& command, Reads reads)
+      : command_(command), progress_(reads == Reads::kLayers && ::isatty(STDERR_FILENO) == 1) {}
 
   Result<Place> open(const std::string& place) {
-    return Place::open(
-        place, {http_, command_.plain_http, command_.temporary_directory(), command_.platform},
-        {command_.stop, progress_});
+    return Place::open(place, options(), {command_.stop, progress_});
   }
-  // Shows progress from now on as that of reading this image.
-  void begin(const converter::SourceImage& image) {
-    std::uint64_t bytes = 0;
-    for (const oci::Descriptor& layer : image.manifest.layers) bytes += layer.size;
-    progress_.begin_image(converter::platform_name(image.config.platform), bytes);
+  Result<std::shared_ptr<oci::ImageTarget>> open_target(const converter::Location& location) {
+    return converter::open_target(location, options());
   }
 
  private:
+  converter::OpenOptions options() {
+    return {http_, command_.plain_http, command_.temporary_directory(), command_.platform};
+  }
+
   const Command& command_;
   oci::HttpClient http_;
   converter::Progress progress_;
@@ -76,16 +87,16 @@ std::string dump(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-// The image of `place` for the same platform as `image`.
-Result<Converted> open_counterpart(const Place& place, const Converted& image) {
-  IMSY_TRY_ASSIGN(auto found, place.image_for(image.platform()));
+// The image of `place` for the platform of `entry`.
+Result<Converted> open_counterpart(const Place& place, const oci::Descriptor& entry) {
+  IMSY_TRY_ASSIGN(auto found, place.image_for(converter::platform_name(*entry.platform)));
   auto converted = open_converted(place.source(), std::move(found));
   if (!converted) return converted.error().with_context(place.text());
   return converted;
 }
 
 Status run_inspect(const Command& command) {
-  Session session(command);
+  Session session(command, Reads::kDocuments);
   std::vector<Place> places;
   for (const std::string& text : command.places) {
     IMSY_TRY_ASSIGN(Place place, session.open(text));
@@ -93,44 +104,46 @@ Status run_inspect(const Command& command) {
   }
   Json images = Json::array();
   std::string text;
-  IMSY_TRY(places[0].each_image(command.platform, [&](converter::SourceImage found) -> Status {
-    IMSY_TRY_ASSIGN(const auto image, open_converted(places[0].source(), std::move(found)));
-    Inspection inspection = inspect(image);
-    for (std::size_t i = 1; i < places.size(); ++i) {
-      IMSY_TRY_ASSIGN(const auto other, open_counterpart(places[i], image));
-      inspection.shared.push_back(share(image, other, places[i].text()));
-    }
-    text += to_text(inspection);
-    images.push_back(to_json(inspection));
-    return {};
-  }));
+  IMSY_TRY(places[0].each_image(
+      command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
+        IMSY_TRY_ASSIGN(const auto image, open_converted(places[0].source(), std::move(found)));
+        Inspection inspection = inspect(image);
+        for (std::size_t i = 1; i < places.size(); ++i) {
+          IMSY_TRY_ASSIGN(const auto other, open_counterpart(places[i], entry));
+          inspection.shared.push_back(share(image, other, places[i].text()));
+        }
+        text += to_text(inspection);
+        images.push_back(to_json(inspection));
+        return {};
+      }));
   command.streams.out << (command.json ? dump({{"images", std::move(images)}}) : text);
   return {};
 }
 
 Status run_diff(const Command& command) {
-  Session session(command);
+  Session session(command, Reads::kDocuments);
   IMSY_TRY_ASSIGN(const Place old, session.open(command.places[0]));
   IMSY_TRY_ASSIGN(const Place place, session.open(command.places[1]));
   Json images = Json::array();
   std::string text;
-  IMSY_TRY(place.each_image(command.platform, [&](converter::SourceImage found) -> Status {
-    IMSY_TRY_ASSIGN(const auto to, open_converted(place.source(), std::move(found)));
-    IMSY_TRY_ASSIGN(const auto from, open_counterpart(old, to));
-    const Diff difference = diff(from, to);
-    text += to_text(difference, command.files);
-    images.push_back(to_json(difference, command.files));
-    return {};
-  }));
+  IMSY_TRY(place.each_image(
+      command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
+        IMSY_TRY_ASSIGN(const auto to, open_converted(place.source(), std::move(found)));
+        IMSY_TRY_ASSIGN(const auto from, open_counterpart(old, entry));
+        const Diff difference = diff(from, to);
+        text += to_text(difference, command.files);
+        images.push_back(to_json(difference, command.files));
+        return {};
+      }));
   command.streams.out << (command.json ? dump({{"images", std::move(images)}}) : text);
   return {};
 }
 
 // Up to ten differences, one line each, and how many there are.
 Status compare_with(const Place& original, const Place& place, const Converted& image,
-                    const Command& command) {
+                    const oci::Descriptor& entry, const Command& command) {
   constexpr std::uint64_t kShown = 10;
-  IMSY_TRY_ASSIGN(const auto found, original.image_for(image.platform()));
+  IMSY_TRY_ASSIGN(const auto found, original.image_for(converter::platform_name(*entry.platform)));
   auto squashed = squash(original.source(), found, image.manifest->header().chunker,
                          command.temporary_directory());
   if (!squashed) return squashed.error().with_context(original.text());
@@ -150,24 +163,57 @@ Status compare_with(const Place& original, const Place& place, const Converted& 
 }
 
 Status run_check(const Command& command) {
-  Session session(command);
+  Session session(command, Reads::kLayers);
   IMSY_TRY_ASSIGN(const Place place, session.open(command.places[0]));
   std::optional<Place> original;
   if (!command.against.empty()) {
-    IMSY_TRY_ASSIGN(original, session.open(command.against));
+    IMSY_TRY_ASSIGN(Place opened, session.open(command.against));
+    original.emplace(std::move(opened));
   }
-  return place.each_image(command.platform, [&](converter::SourceImage found) -> Status {
-    session.begin(found);
-    IMSY_TRY_ASSIGN(const auto image, open_converted(place.source(), std::move(found)));
-    IMSY_TRY(check(place.source(), image));
-    if (original) IMSY_TRY(compare_with(*original, place, image, command));
-    const cdc::Objects& objects = image.manifest->objects();
-    command.streams.out << fmt::format(
-        "{} {} proved: {} paths, {} chunks, {} frames{}\n", image.image.document.digest.to_string(),
-        image.platform(), image.manifest->tree().entry_count(), objects.total_chunks(),
-        objects.frame_count(), original ? "; the tree of " + original->text() : "");
-    return {};
-  });
+  return place.each_image(
+      command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
+        IMSY_TRY_ASSIGN(const auto image, open_converted(place.source(), std::move(found)));
+        IMSY_TRY(check(place.source(), image));
+        if (original) IMSY_TRY(compare_with(*original, place, image, entry, command));
+        const cdc::Objects& objects = image.manifest->objects();
+        command.streams.out << fmt::format(
+            "{} {} proved: {} paths, {} chunks, {} frames{}\n",
+            image.image.document.digest.to_string(), log::printable(image.platform()),
+            image.manifest->tree().entry_count(), objects.total_chunks(), objects.frame_count(),
+            original ? "; the tree of " + original->text() : "");
+        return {};
+      });
+}
+
+Status run_unpack(const Command& command) {
+  const std::filesystem::path directory = command.places[1];
+  IMSY_TRY(TreeWriter::check_target(directory));
+  Session session(command, Reads::kLayers);
+  IMSY_TRY_ASSIGN(const Place place, session.open(command.places[0]));
+  IMSY_TRY_ASSIGN(auto found, place.image_for(command.platform));
+  const auto unpack_found = [&]() -> Status {
+    if (says_converted(found)) {
+      IMSY_TRY_ASSIGN(const auto image, open_converted(place.source(), std::move(found)));
+      return unpack(place.source(), image, directory);
+    }
+    IMSY_TRY_ASSIGN(const auto squashed,
+                    squash(place.source(), found, {}, command.temporary_directory()));
+    return unpack(squashed, directory);
+  };
+  const Status unpacked = unpack_found();
+  return unpacked ? unpacked : unpacked.error().with_context(place.text());
+}
+
+Status run_export(const Command& command) {
+  IMSY_TRY_ASSIGN(const auto target, converter::Location::parse(command.places[1]));
+  IMSY_TRY(target.check_writable());
+  Session session(command, Reads::kLayers);
+  IMSY_TRY_ASSIGN(const Place place, session.open(command.places[0]));
+  IMSY_TRY_ASSIGN(const auto to, session.open_target(target));
+  IMSY_TRY_ASSIGN(const Digest digest,
+                  export_image(place, *to, target, command.platform, command.compression));
+  command.streams.out << digest.to_string() << '\n';
+  return {};
 }
 
 CLI::App* add(CLI::App& app, const std::string& name, const std::shared_ptr<Command>& command,
@@ -194,6 +240,16 @@ void add_commands(CLI::App& app, const Streams& streams, const std::stop_token& 
   CLI::App* const check = add(app, "check", checked, outcome, run_check);
   check->add_option("REF", checked->places)->required()->expected(1);
   check->add_option("--against", checked->against);
+
+  const auto unpacked = make();
+  CLI::App* const unpack = add(app, "unpack", unpacked, outcome, run_unpack);
+  unpack->add_option("REF DIR", unpacked->places)->required()->expected(2);
+
+  const auto exported = make();
+  CLI::App* const to_plain = add(app, "export", exported, outcome, run_export);
+  to_plain->add_option("SRC DST", exported->places)->required()->expected(2);
+  to_plain->add_option("--compress", exported->compression)
+      ->transform(CLI::CheckedTransformer(kCompressions));
 
   const auto compared = make();
   CLI::App* const diff = add(app, "diff", compared, outcome, run_diff);

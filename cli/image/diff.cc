@@ -126,7 +126,7 @@ Diff diff(const Converted& from, const Converted& to) {
 
 std::string to_text(const Diff& diff, bool files) {
   const Upgrade& upgrade = diff.upgrade;
-  std::string text = diff.platform + '\n';
+  std::string text = log::printable(diff.platform) + '\n';
   const auto paths = [&](std::string_view name, std::uint64_t count, std::string_view meaning) {
     text += table_line(name, std::to_string(count), "", meaning);
   };

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "cli/text.h"
+#include "common/log.h"
 #include "converter/image_writer.h"
 
 namespace imsy::cli::image {
@@ -96,7 +97,7 @@ Shared share(const Converted& image, const Converted& other, const std::string& 
 }
 
 std::string to_text(const Inspection& i) {
-  std::string text = i.platform + '\n';
+  std::string text = log::printable(i.platform) + '\n';
   const auto digest = [&](std::string_view name, const Digest& value) {
     if (!value.is_zero()) text += fmt::format("  {:<16}{}\n", name, value.to_string());
   };

@@ -59,11 +59,10 @@ Result<Place> Place::open(const std::string& text, const converter::OpenOptions&
                           const Watch& watch) {
   IMSY_TRY_ASSIGN(auto location, converter::Location::parse(text));
   IMSY_TRY_ASSIGN(auto source, converter::open_source(location, options));
-  return Place(std::move(location), std::make_shared<WatchedSource>(std::move(source), watch));
-}
-
-Result<oci::Document> Place::document() const {
-  return source_->get_manifest(location_.object);
+  auto watched = std::make_shared<WatchedSource>(std::move(source), watch);
+  auto document = watched->get_manifest(location.object);
+  if (!document) return document.error().with_context(text);
+  return Place(std::move(location), watch, std::move(watched), std::move(*document));
 }
 
 Result<converter::SourceImage> Place::read(const oci::Descriptor& entry) const {
@@ -71,9 +70,8 @@ Result<converter::SourceImage> Place::read(const oci::Descriptor& entry) const {
   return converter::read_image(*source_, std::move(document));
 }
 
-Status Place::visit_entries(const oci::Document& index, const std::string& platform,
-                            const Visit& visit) const {
-  IMSY_TRY_ASSIGN(const auto entries, oci::parse_index(index));
+Status Place::visit_entries(const std::string& platform, const Visit& visit) const {
+  IMSY_TRY_ASSIGN(const auto entries, oci::parse_index(document_));
   bool any = false;
   for (const oci::Descriptor& entry : entries.manifests) {
     if (!converter::is_image_for(entry, platform)) continue;
@@ -81,7 +79,7 @@ Status Place::visit_entries(const oci::Document& index, const std::string& platf
     const std::string name = converter::platform_name(*entry.platform);
     auto image = read(entry);
     if (!image) return image.error().with_context(name);
-    const Status visited = visit(std::move(*image));
+    const Status visited = visit(std::move(*image), entry);
     if (!visited) return visited.error().with_context(name);
   }
   if (any) return {};
@@ -89,28 +87,45 @@ Status Place::visit_entries(const oci::Document& index, const std::string& platf
                "the index holds no image" + (platform.empty() ? "" : " for " + platform));
 }
 
-Status Place::each_image(const std::string& platform, const Visit& visit) const {
-  const auto visit_all = [&]() -> Status {
-    IMSY_TRY_ASSIGN(auto named, document());
-    if (oci::is_index(named.media_type)) return visit_entries(named, platform, visit);
-    IMSY_TRY_ASSIGN(auto image, converter::read_image(*source_, std::move(named)));
-    return visit(std::move(image));
+Status Place::visit_all(const std::string& platform, const Visit& visit) const {
+  const auto visit_named = [&]() -> Status {
+    if (oci::is_index(document_.media_type)) return visit_entries(platform, visit);
+    IMSY_TRY_ASSIGN(auto image, converter::read_image(*source_, document_));
+    oci::Descriptor entry = document_.describe();
+    entry.platform = image.config.platform;
+    return visit(std::move(image), entry);
   };
-  const Status visited = visit_all();
+  const Status visited = visit_named();
   return visited ? visited : visited.error().with_context(text());
+}
+
+void Place::begin(const converter::SourceImage& image) const {
+  std::uint64_t bytes = 0;
+  for (const oci::Descriptor& layer : image.manifest.layers) bytes += layer.size;
+  watch_.progress.begin_image(converter::platform_name(image.config.platform), bytes);
+}
+
+Status Place::each_image(const std::string& platform, const Visit& visit) const {
+  return visit_all(platform, [&](converter::SourceImage image, const oci::Descriptor& entry) {
+    begin(image);
+    return visit(std::move(image), entry);
+  });
 }
 
 Result<converter::SourceImage> Place::image_for(const std::string& platform) const {
   std::optional<converter::SourceImage> found;
   std::vector<std::string> names;
-  IMSY_TRY(each_image(platform, [&](converter::SourceImage image) -> Status {
+  IMSY_TRY(visit_all(platform, [&](converter::SourceImage image, const auto&) -> Status {
     names.push_back(converter::platform_name(image.config.platform));
     if (!found) found = std::move(image);
     return {};
   }));
-  if (names.size() == 1) return std::move(*found);
-  return Error(Errc::kInvalid, text() + ": holds several images: " + oci::list_names(names) +
-                                   "; name one with --platform");
+  if (names.size() > 1) {
+    return Error(Errc::kInvalid, text() + ": holds several images: " + oci::list_names(names) +
+                                     "; name one with --platform");
+  }
+  begin(*found);
+  return std::move(*found);
 }
 
 }  // namespace imsy::cli::image

@@ -1,6 +1,6 @@
 // Place: where a command's argument says that an image is, opened for reading.
 //
-// What is read of blobs is shown as progress.
+// Each image that is handed out begins anew in the progress, and what is read of blobs moves it.
 //
 // Threads: belongs to one thread. Everything waits for the network or the disk; a stop request ends
 //   that with kCancelled.
@@ -25,16 +25,19 @@ struct Watch {
 
 class Place {
  public:
-  // `text`: as converter/location.h says. Errors name it.
+  // `text`: as converter/location.h says. Gets what it names. Errors name it.
   static Result<Place> open(const std::string& text, const converter::OpenOptions& options,
                             const Watch& watch);
 
   // As given, for messages.
   const std::string& text() const { return location_.text; }
-  // Outlives this object. Not to be asked for what `text` names: the functions below do that.
+  // Lives as long as this object.
   oci::ImageSource& source() const { return *source_; }
+  // What `text` names: an image manifest or an index.
+  const oci::Document& document() const { return document_; }
 
-  using Visit = std::function<Status(converter::SourceImage image)>;
+  // `entry`: of the index. An image that is named itself gets one with its platform.
+  using Visit = std::function<Status(converter::SourceImage image, const oci::Descriptor& entry)>;
   // Visits the image that is named, or each one of an index, in order; only that for `platform`
   // unless it is "". kNotFound when there is none. Errors name the platform, where there are
   // several, and the place.
@@ -44,18 +47,22 @@ class Place {
   // kInvalid, with the platforms that there are: which one is meant?
   Result<converter::SourceImage> image_for(const std::string& platform) const;
 
-  // What the location names, as it is: a manifest or an index.
-  Result<oci::Document> document() const;
-
  private:
-  Place(converter::Location location, std::shared_ptr<oci::ImageSource> source)
-      : location_(std::move(location)), source_(std::move(source)) {}
+  Place(converter::Location location, const Watch& watch, std::shared_ptr<oci::ImageSource> source,
+        oci::Document document)
+      : location_(std::move(location)),
+        watch_(watch),
+        source_(std::move(source)),
+        document_(std::move(document)) {}
   Result<converter::SourceImage> read(const oci::Descriptor& entry) const;
-  Status visit_entries(const oci::Document& index, const std::string& platform,
-                       const Visit& visit) const;
+  void begin(const converter::SourceImage& image) const;
+  Status visit_all(const std::string& platform, const Visit& visit) const;
+  Status visit_entries(const std::string& platform, const Visit& visit) const;
 
   converter::Location location_;
+  Watch watch_;
   std::shared_ptr<oci::ImageSource> source_;
+  oci::Document document_;
 };
 
 }  // namespace imsy::cli::image

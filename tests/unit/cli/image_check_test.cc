@@ -257,9 +257,14 @@ TEST_F(ForgedTest, AContentIsSaidToLieElsewhere) {
   const auto object_of = [&](std::string_view name) {
     return tree.inode(tree.find(tree.inode(0), name)->inode).value;
   };
-  std::swap(parts.objects[object_of("one")].raw_offset, parts.objects[object_of("two")].raw_offset);
+  parts.objects[object_of("one")].raw_offset += 100;
   forge("v1", parts, "v1");
   EXPECT_THAT(check(), AllOf(HasSubstr("one: "), HasSubstr("has its content at")));
+  parts.objects[object_of("one")].raw_offset -= 100;
+  // The order of the tar is that of the objects' places, so this is another tar.
+  std::swap(parts.objects[object_of("one")].raw_offset, parts.objects[object_of("two")].raw_offset);
+  forge("v1", parts, "v1");
+  EXPECT_THAT(check(), HasSubstr(": the tar's header is not the one"));
 }
 
 TEST_F(ForgedTest, ChunksChangePlaces) {
