@@ -48,19 +48,26 @@ class FrameWriter {
   Status add_metadata(ByteSpan bytes) {
     append(metadata_, bytes);
     raw_size_ += bytes.size();
-    if (metadata_.size() + current_.size() <= target_) return {};
+    if (metadata_.size() + current_.size() <= kind_.target) return {};
     if (!current_.empty()) IMSY_TRY(close_frame());
     std::swap(current_, metadata_);
-    return current_.size() > target_ ? close_frame() : Status();
+    return current_.size() > kind_.target ? close_frame() : Status();
   }
 
-  // A whole chunk, into a frame of about `target` raw bytes: one that is left larger or smaller,
-  // whichever is nearer. `fill` puts the chunk's bytes where it is told.
+  // What chunks must have in common to share a frame.
+  struct Kind {
+    std::uint32_t target = cdc::kSmallFilesFrame;  // about how many raw bytes it has
+    bool known = false;                            // to the nodes
+    bool operator==(const Kind&) const = default;
+  };
+
+  // A whole chunk. The frame before it is closed where that leaves it nearest to its target, and
+  // when it is of another kind. `fill` puts the chunk's bytes where it is told.
   template <typename Fill>
-  Status add_chunk(std::uint32_t size, std::uint32_t target, Fill fill) {
+  Status add_chunk(std::uint32_t size, const Kind& kind, Fill fill) {
     const std::size_t with_half = current_.size() + metadata_.size() + size / 2;
-    if (!current_.empty() && (target != target_ || with_half > target)) IMSY_TRY(close_frame());
-    target_ = target;
+    if (!current_.empty() && (kind != kind_ || with_half > kind.target)) IMSY_TRY(close_frame());
+    kind_ = kind;
     append(current_, metadata_);
     metadata_.clear();
     const std::size_t begin = current_.size();
@@ -125,9 +132,9 @@ class FrameWriter {
   const std::size_t in_flight_max_;
   ByteWriter& output_;
   Progress& progress_;
-  std::uint32_t target_ = cdc::kSmallFilesFrame;  // of the frame being filled
-  Bytes current_;                                 // what is in it
-  Bytes metadata_;                                // not yet in a frame
+  Kind kind_;       // of the frame being filled
+  Bytes current_;   // what is in it
+  Bytes metadata_;  // not yet in a frame
   std::uint64_t raw_size_ = 0;
   std::uint64_t stored_size_ = 0;
   std::uint64_t frames_raw_ = 0;  // raw bytes in frames_
@@ -146,21 +153,24 @@ std::uint32_t frame_target(std::uint64_t file_size) {
 
 // A content, chunk by chunk, and the padding behind it.
 Status write_content(const ContentSpool& spool, std::uint32_t content, std::uint32_t target,
-                     FrameWriter& frames) {
+                     const DataLayerOptions& options, FrameWriter& frames) {
   static constexpr std::byte kZeros[512] = {};
+  const auto digests = spool.digests(content);
+  const auto sizes = spool.chunk_sizes(content);
   std::uint64_t offset = 0;
-  for (const std::uint32_t size : spool.chunk_sizes(content)) {
-    IMSY_TRY(frames.add_chunk(size, target, [&](std::span<std::byte> place) {
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const FrameWriter::Kind kind{target, options.known.contains(digests[i])};
+    IMSY_TRY(frames.add_chunk(sizes[i], kind, [&](std::span<std::byte> place) {
       return spool.read(content, offset, place);
     }));
-    offset += size;
+    offset += sizes[i];
   }
   return frames.add_metadata(std::span(kZeros).first(oci::tar::padding(offset)));
 }
 
 // The whole tar. Returns for each object where its first copy begins.
 Result<std::vector<std::uint64_t>> write_tar(const PlannedImage& image, const ContentSpool& spool,
-                                             FrameWriter& frames) {
+                                             const DataLayerOptions& options, FrameWriter& frames) {
   static constexpr std::byte kEnd[oci::tar::kEndSize] = {};
   constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
   std::vector<std::uint64_t> offsets(image.contents.size(), kNowhere);
@@ -177,7 +187,7 @@ Result<std::vector<std::uint64_t>> write_tar(const PlannedImage& image, const Co
           --front;
           target = cdc::kFrontFrame;
         }
-        return write_content(spool, image.contents[object], target, frames);
+        return write_content(spool, image.contents[object], target, options, frames);
       }));
   IMSY_TRY(frames.add_metadata(kEnd));
   IMSY_TRY(frames.finish());
@@ -282,7 +292,7 @@ Result<DataLayer> write_data_layer(const PlannedImage& image, const ContentSpool
                                    const DataLayerOptions& options, ByteWriter& output,
                                    Progress& progress) {
   FrameWriter frames(options, output, progress);
-  IMSY_TRY_ASSIGN(const auto offsets, write_tar(image, spool, frames));
+  IMSY_TRY_ASSIGN(const auto offsets, write_tar(image, spool, options, frames));
   IMSY_TRY_ASSIGN(const auto manifest,
                   make_manifest(image, spool, options.chunker, offsets, frames.frames()));
   IMSY_TRY_ASSIGN(const Bytes header, cdc::skippable_header(manifest.bytes.size()));

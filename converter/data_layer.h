@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <unordered_set>
 
 #include "cdc/anchor.h"
 #include "cdc/frame.h"
@@ -24,6 +25,9 @@ struct DataLayerOptions {
   int level = 9;      // of zstd, 1 to 22
   unsigned jobs = 1;  // compressing threads
   cdc::ChunkerParameters chunker;
+  // Chunks that the nodes hold already. They get frames of their own, so that who has them fetches
+  // no frame for a few new bytes.
+  std::unordered_set<cdc::ChunkDigest> known;
 };
 
 // A tree ready to be written: its objects are the spool's contents, renumbered.

@@ -60,12 +60,11 @@ class DataLayerTest : public testing::Test {
   DataLayer write(unsigned jobs = 2, const cdc::Profile& profile = {}) {
     tree_.end_layer();
     image_ = plan_image(tree_, spool_, profile).value();
-    DataLayerOptions options;
-    options.jobs = jobs;
-    options.level = 3;
+    options_.jobs = jobs;
+    options_.level = 3;
     Progress progress(false);
     output_.bytes.clear();
-    return write_data_layer(image_, spool_, options, output_, progress).value();
+    return write_data_layer(image_, spool_, options_, output_, progress).value();
   }
 
   std::shared_ptr<const cdc::Manifest> manifest_of(const DataLayer& layer) {
@@ -117,6 +116,7 @@ class DataLayerTest : public testing::Test {
   ContentSpool spool_ =
       std::move(ContentSpool::create(std::filesystem::temp_directory_path(), {})).value();
   PlannedImage image_;
+  DataLayerOptions options_;
   MemoryWriter output_;
 };
 
@@ -262,6 +262,32 @@ TEST_F(DataLayerTest, AProfileInTheOrderOfPathsChangesNoOrder) {
   add_varied_tree();
   write(2, profile_of({"etc/conf-0", "etc/conf-1"}));
   EXPECT_TRUE(image_.order.front().empty());
+}
+
+TEST_F(DataLayerTest, KnownChunksShareNoFrameWithNewOnes) {
+  add_varied_tree();
+  const auto unaware = write();
+  const Bytes tar = inflate();
+  const auto old = manifest_of(unaware);
+  // Everything but every tenth small file, and half of the large one.
+  for (std::uint32_t c = 0; c < old->objects().total_chunks(); ++c) {
+    if (c % 10 != 3) options_.known.insert(old->objects().chunk(c).digest);
+  }
+  const auto layer = write();
+  EXPECT_EQ(inflate(), tar);
+  EXPECT_GT(layer.frames, unaware.frames);
+  const auto manifest = manifest_of(layer);
+  const auto& objects = manifest->objects();
+  std::size_t with_new = 0;
+  for (std::uint32_t f = 0; f < objects.frame_count(); ++f) {
+    std::set<bool> kinds;
+    for (const std::uint32_t c : objects.chunks_in_frame(f)) {
+      kinds.insert(options_.known.contains(objects.chunk(c).digest));
+    }
+    EXPECT_LE(kinds.size(), 1u) << f;
+    if (kinds.contains(false)) ++with_new;
+  }
+  EXPECT_GT(with_new, 40u);
 }
 
 TEST_F(DataLayerTest, TheManifestMakesTheTarAgain) {
