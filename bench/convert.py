@@ -75,7 +75,8 @@ def contestants(source, tar, level, scratch):
     """Name, command, what it writes, how large that is; the first one is the measure."""
     packed, layout, chunked, store = (scratch / name for name in ("tar.zst", "imsy", "chunked",
                                                                   "desync"))
-    yield (f"zstd -T2 -{level}", ["zstd", "-q", "-T2", f"-{level}", "-f", tar, "-o", packed], packed,
+    yield (f"zstd -T2 -{level}",
+           ["zstd", "-q", "-T2", f"-{level}", "-f", tar, "-o", packed], packed,
            lambda: packed.stat().st_size)
     yield (f"imsy-convert --level {level}",
            [env.program("imsy-convert"), "--quiet", "--level", level, source, f"oci:{layout}:x"],

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "converter/base_images.h"
 #include "converter/convert.h"
 #include "oci/foreign_blob.h"
 #include "oci/http.h"
@@ -25,6 +26,7 @@ struct Arguments {
   std::string platform;
   std::string report;
   std::string profile;
+  std::vector<std::string> bases;
   std::string temporary;
   int level = DataLayerOptions{}.level;
   unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
@@ -78,6 +80,18 @@ Result<cdc::Profile> read_profile(const std::string& path) {
   return profile;
 }
 
+Result<BaseImages> read_bases(const std::vector<std::string>& texts, const OpenOptions& open) {
+  BaseImages bases;
+  for (const auto& text : texts) {
+    IMSY_TRY_ASSIGN(const auto location, Location::parse(text));
+    IMSY_TRY_ASSIGN(const auto source, open_source(location, open));
+    if (auto added = bases.add(*source, location.object); !added) {
+      return added.error().with_context("base " + text);
+    }
+  }
+  return bases;
+}
+
 Result<ConvertReport> run_conversion(const Arguments& arguments) {
   IMSY_TRY_ASSIGN(const auto source, Location::parse(arguments.source));
   IMSY_TRY_ASSIGN(const auto target, Location::parse(arguments.target));
@@ -96,6 +110,8 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
     };
   }
   const OpenOptions open{http, arguments.plain_http, options.temporary, options.platform};
+  IMSY_TRY_ASSIGN(const auto bases, read_bases(arguments.bases, open));
+  options.data_layer.known = bases.chunks();
   IMSY_TRY_ASSIGN(const auto from, open_source(source, open));
   IMSY_TRY_ASSIGN(const auto to, open_target(target, open));
   Progress progress(!arguments.quiet && ::isatty(STDERR_FILENO) == 1);
@@ -122,6 +138,9 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_option("--platform", arguments.platform,
                  "os/arch[/variant]: convert only this image of an index (default: all);\n"
                  "for tar: and dir: what the image is for (default: this machine)");
+  app.add_option("--base", arguments.bases,
+                 "a converted image that the nodes hold already, such as the previous version:\n"
+                 "upgrades from it fetch less (may be given more than once)");
   app.add_option("--profile", arguments.profile,
                  "put the files that this access profile names in front, for a faster start");
   app.add_option("--report", arguments.report, "write figures and digests to this file, as JSON");

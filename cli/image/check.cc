@@ -95,7 +95,7 @@ Status check_behind_frames(ByteReader& blob, const cdc::Anchor& anchor) {
   return Error(Errc::kCorrupt, "something lies behind the CDC manifest");
 }
 
-Status check_data_layer(oci::ImageSource& source, const Converted& image) {
+Status check_data_layer(oci::ImageSource& source, const converter::ProvedImage& image) {
   IMSY_TRY_ASSIGN(const auto blob, source.open_blob(image.image.manifest.layers[1]));
   RawReader tar(*blob, image.manifest->objects(), 0);
   IMSY_TRY(TarCheck(*image.manifest, tar).run());
@@ -110,7 +110,7 @@ Status check_data_layer(oci::ImageSource& source, const Converted& image) {
 
 }  // namespace
 
-Status check(oci::ImageSource& source, const Converted& image) {
+Status check(oci::ImageSource& source, const converter::ProvedImage& image) {
   if (image.anchor.data_layers.size() > 1) {
     return Error(Errc::kInvalid, "has several data layers, which cannot be checked");
   }

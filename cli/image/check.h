@@ -1,7 +1,7 @@
 // check: the proof that a converted image is what it says.
 //
-// open_converted() has proved the documents. This reads the layers completely, in one pass and with
-// bounded memory:
+// converter::open_converted() has proved the documents. This reads the layers completely, in one
+// pass and with bounded memory:
 //   * the anchor layer is the anchor's tar;
 //   * every frame decodes to the size that the CDC manifest says, and they follow each other from
 //     the start of the blob; behind them lies the CDC manifest, and nothing else;
@@ -11,12 +11,12 @@
 // Threads: one call, one thread; waits for the network or the disk.
 #pragma once
 
-#include "cli/image/converted.h"
+#include "converter/proved_image.h"
 
 namespace imsy::cli::image {
 
 // kCorrupt: the message names what is wrong: an annotation, a layer, a frame, a path. kInvalid for
 // more than one data layer, which imsy-convert does not write.
-Status check(oci::ImageSource& source, const Converted& image);
+Status check(oci::ImageSource& source, const converter::ProvedImage& image);
 
 }  // namespace imsy::cli::image

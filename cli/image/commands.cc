@@ -14,7 +14,6 @@
 
 #include "cli/image/check.h"
 #include "cli/image/compare.h"
-#include "cli/image/converted.h"
 #include "cli/image/diff.h"
 #include "cli/image/export.h"
 #include "cli/image/inspect.h"
@@ -23,6 +22,7 @@
 #include "cli/image/tree_writer.h"
 #include "cli/image/unpack.h"
 #include "common/log.h"
+#include "converter/proved_image.h"
 #include "oci/http.h"
 
 namespace imsy::cli::image {
@@ -88,9 +88,9 @@ std::string dump(const Json& json) {
 }
 
 // The image of `place` for the platform of `entry`.
-Result<Converted> open_counterpart(const Place& place, const oci::Descriptor& entry) {
+Result<converter::ProvedImage> open_counterpart(const Place& place, const oci::Descriptor& entry) {
   IMSY_TRY_ASSIGN(auto found, place.image_for(converter::platform_name(*entry.platform)));
-  auto converted = open_converted(place.source(), std::move(found));
+  auto converted = converter::open_converted(place.source(), std::move(found));
   if (!converted) return converted.error().with_context(place.text());
   return converted;
 }
@@ -106,7 +106,8 @@ Status run_inspect(const Command& command) {
   std::string text;
   IMSY_TRY(places[0].each_image(
       command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
-        IMSY_TRY_ASSIGN(const auto image, open_converted(places[0].source(), std::move(found)));
+        IMSY_TRY_ASSIGN(const auto image,
+                        converter::open_converted(places[0].source(), std::move(found)));
         Inspection inspection = inspect(image);
         for (std::size_t i = 1; i < places.size(); ++i) {
           IMSY_TRY_ASSIGN(const auto other, open_counterpart(places[i], entry));
@@ -128,7 +129,7 @@ Status run_diff(const Command& command) {
   std::string text;
   IMSY_TRY(place.each_image(
       command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
-        IMSY_TRY_ASSIGN(const auto to, open_converted(place.source(), std::move(found)));
+        IMSY_TRY_ASSIGN(const auto to, converter::open_converted(place.source(), std::move(found)));
         IMSY_TRY_ASSIGN(const auto from, open_counterpart(old, entry));
         const Diff difference = diff(from, to);
         text += to_text(difference, command.files);
@@ -140,7 +141,7 @@ Status run_diff(const Command& command) {
 }
 
 // Up to ten differences, one line each, and how many there are.
-Status compare_with(const Place& original, const Place& place, const Converted& image,
+Status compare_with(const Place& original, const Place& place, const converter::ProvedImage& image,
                     const oci::Descriptor& entry, const Command& command) {
   constexpr std::uint64_t kShown = 10;
   IMSY_TRY_ASSIGN(const auto found, original.image_for(converter::platform_name(*entry.platform)));
@@ -172,7 +173,8 @@ Status run_check(const Command& command) {
   }
   return place.each_image(
       command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
-        IMSY_TRY_ASSIGN(const auto image, open_converted(place.source(), std::move(found)));
+        IMSY_TRY_ASSIGN(const auto image,
+                        converter::open_converted(place.source(), std::move(found)));
         IMSY_TRY(check(place.source(), image));
         if (original) IMSY_TRY(compare_with(*original, place, image, entry, command));
         const cdc::Objects& objects = image.manifest->objects();
@@ -192,8 +194,9 @@ Status run_unpack(const Command& command) {
   IMSY_TRY_ASSIGN(const Place place, session.open(command.places[0]));
   IMSY_TRY_ASSIGN(auto found, place.image_for(command.platform));
   const auto unpack_found = [&]() -> Status {
-    if (says_converted(found)) {
-      IMSY_TRY_ASSIGN(const auto image, open_converted(place.source(), std::move(found)));
+    if (converter::says_converted(found)) {
+      IMSY_TRY_ASSIGN(const auto image,
+                      converter::open_converted(place.source(), std::move(found)));
       return unpack(place.source(), image, directory);
     }
     IMSY_TRY_ASSIGN(const auto squashed,

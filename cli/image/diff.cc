@@ -54,7 +54,8 @@ Upgrade plan_upgrade(const cdc::Objects& objects, DigestSet had) {
 // Tells the paths apart, and which of them bring bytes.
 class PathCounter {
  public:
-  PathCounter(const Converted& from, const Converted& to, DigestSet had, Diff& diff)
+  PathCounter(const converter::ProvedImage& from, const converter::ProvedImage& to, DigestSet had,
+              Diff& diff)
       : from_(from), to_(to), had_(std::move(had)), diff_(diff) {}
 
   void take(const Difference& difference) {
@@ -85,8 +86,8 @@ class PathCounter {
     return bytes;
   }
 
-  const Converted& from_;
-  const Converted& to_;
+  const converter::ProvedImage& from_;
+  const converter::ProvedImage& to_;
   DigestSet had_;
   Diff& diff_;
 };
@@ -110,7 +111,7 @@ std::string line_of(const ChangedFile& file) {
 
 }  // namespace
 
-Diff diff(const Converted& from, const Converted& to) {
+Diff diff(const converter::ProvedImage& from, const converter::ProvedImage& to) {
   Diff result;
   result.platform = to.platform();
   result.from = from.image.document.digest;

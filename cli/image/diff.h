@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "cli/image/compare.h"
-#include "cli/image/converted.h"
 #include "cli/image/inspect.h"
+#include "converter/proved_image.h"
 
 namespace imsy::cli::image {
 
@@ -50,7 +50,7 @@ struct Diff {
   std::vector<ChangedFile> files;  // all that are not the same, in the order of paths
 };
 
-Diff diff(const Converted& from, const Converted& to);
+Diff diff(const converter::ProvedImage& from, const converter::ProvedImage& to);
 
 // For people. `files`: with a line for each path that is not the same.
 std::string to_text(const Diff& diff, bool files);

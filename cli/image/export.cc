@@ -2,9 +2,9 @@
 
 #include <utility>
 
-#include "cli/image/converted.h"
 #include "cli/image/raw_reader.h"
 #include "converter/image_writer.h"
+#include "converter/proved_image.h"
 #include "oci/gzip_writer.h"
 
 namespace imsy::cli::image {
@@ -40,7 +40,8 @@ class MeasuredBlob : public ByteWriter {
 
 // Decodes every frame, also those that are copied as they are.
 template <typename Take>
-Status each_frame(ByteReader& blob, const Converted& image, std::uint32_t layer, Take take) {
+Status each_frame(ByteReader& blob, const converter::ProvedImage& image, std::uint32_t layer,
+                  Take take) {
   FrameReader frames(blob, image.manifest->objects(), layer);
   Hasher hasher;
   for (;;) {
@@ -54,8 +55,9 @@ Status each_frame(ByteReader& blob, const Converted& image, std::uint32_t layer,
                                    " does not have the diffID that the anchor says");
 }
 
-Result<oci::Descriptor> export_layer(const Place& from, const Converted& image, std::uint32_t layer,
-                                     oci::ImageTarget& to, LayerCompression compression) {
+Result<oci::Descriptor> export_layer(const Place& from, const converter::ProvedImage& image,
+                                     std::uint32_t layer, oci::ImageTarget& to,
+                                     LayerCompression compression) {
   IMSY_TRY_ASSIGN(const auto blob, from.source().open_blob(image.image.manifest.layers[layer + 1]));
   IMSY_TRY_ASSIGN(auto created, to.create_blob());
   MeasuredBlob output(std::move(created));
@@ -79,7 +81,7 @@ Result<oci::Descriptor> export_layer(const Place& from, const Converted& image, 
 }
 
 // The configuration with the data layers only.
-std::string plain_config(const Converted& image) {
+std::string plain_config(const converter::ProvedImage& image) {
   Json config = image.image.config.json;
   Json diff_ids = Json::array();
   Json history = Json::array();
@@ -96,7 +98,8 @@ std::string plain_config(const Converted& image) {
 
 Result<oci::Document> export_one(const Place& from, converter::SourceImage found,
                                  oci::ImageTarget& to, LayerCompression compression) {
-  IMSY_TRY_ASSIGN(const Converted image, open_converted(from.source(), std::move(found)));
+  IMSY_TRY_ASSIGN(const converter::ProvedImage image,
+                  converter::open_converted(from.source(), std::move(found)));
   oci::Manifest manifest;
   manifest.media_type = oci::media_type::kOciManifest;
   manifest.annotations = image.image.manifest.annotations;

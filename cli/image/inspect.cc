@@ -62,7 +62,7 @@ Json to_json(const Amount& amount) {
   return {{"count", amount.count}, {"bytes", amount.bytes}};
 }
 
-Inspection inspect(const Converted& image) {
+Inspection inspect(const converter::ProvedImage& image) {
   Inspection counts;
   counts.platform = image.platform();
   counts.image = image.image.document.digest;
@@ -78,7 +78,8 @@ Inspection inspect(const Converted& image) {
   return counts;
 }
 
-Shared share(const Converted& image, const Converted& other, const std::string& name) {
+Shared share(const converter::ProvedImage& image, const converter::ProvedImage& other,
+             const std::string& name) {
   Shared shared;
   shared.with = name;
   const cdc::Objects& theirs = other.manifest->objects();

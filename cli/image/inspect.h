@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/image/converted.h"
+#include "converter/proved_image.h"
 
 namespace imsy::cli::image {
 
@@ -53,10 +53,11 @@ struct Inspection {
   std::vector<Shared> shared;
 };
 
-Inspection inspect(const Converted& image);
+Inspection inspect(const converter::ProvedImage& image);
 
 // Compares `image` with `other`, which was named `name`.
-Shared share(const Converted& image, const Converted& other, const std::string& name);
+Shared share(const converter::ProvedImage& image, const converter::ProvedImage& other,
+             const std::string& name);
 
 // For people: a table.
 std::string to_text(const Inspection& inspection);

@@ -29,7 +29,7 @@ Status read_to_end(ByteReader& blob) {
 
 }  // namespace
 
-Status unpack(oci::ImageSource& source, const Converted& image,
+Status unpack(oci::ImageSource& source, const converter::ProvedImage& image,
               const std::filesystem::path& directory) {
   IMSY_TRY_ASSIGN(const auto tree, TreeWriter::create(directory, image.manifest->tree()));
   const cdc::Objects& objects = image.manifest->objects();

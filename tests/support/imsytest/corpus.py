@@ -44,13 +44,18 @@ class _Noise(io.RawIOBase):
         self._random = random.Random(seed)
         self._blocks = [self._random.randbytes(1 << 20) for _ in range(16)]
 
-    def read(self, size=-1):
-        count = min(self._left, 1 << 20, size if size >= 0 else self._left)
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        count = min(self._left, len(buffer), 1 << 20)
         self._left -= count
         kind = self._random.random()
         if kind < 0.3:
-            return self._random.choice(self._blocks)[:count]
-        return bytes(count) if kind < 0.5 else self._random.randbytes(count)
+            buffer[:count] = self._random.choice(self._blocks)[:count]
+        else:
+            buffer[:count] = bytes(count) if kind < 0.5 else self._random.randbytes(count)
+        return count
 
 
 def _add(archive, name, size, content):

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "cdc/frame.h"
+#include "converter/base_images.h"
 #include "converter/image_writer.h"
 #include "oci/layout.h"
 #include "tests/unit/converter/memory_streams.h"
@@ -127,6 +128,53 @@ TEST_F(ConvertTest, TheAnchorProvesTheChain) {
   EXPECT_EQ(manifest.layers[1].annotations.at(std::string(annotation::kRole)), "data");
   EXPECT_EQ(manifest.layers[1].annotations.at(std::string(annotation::kConfig)),
             manifest.config.digest.to_string());
+}
+
+TEST_F(ConvertTest, TheChunksOfABaseAreKnown) {
+  make_image();
+  BaseImages bases;
+  const auto ordinary = bases.add(*source_, "v1");
+  ASSERT_FALSE(ordinary);
+  EXPECT_EQ(ordinary.error().code(), Errc::kFailedPrecondition);
+  EXPECT_EQ(bases.add(*source_, "v2").error().code(), Errc::kNotFound);
+  EXPECT_TRUE(bases.chunks().empty());
+
+  ASSERT_TRUE(run());
+  ASSERT_TRUE(bases.add(*target_, "c1"));
+  ASSERT_TRUE(bases.add(*target_, "c1"));
+  const auto anchor = cdc::Anchor::parse(converted_manifest().layers[0].annotations.at(
+                                             std::string(annotation::kAnchor)))
+                          .value();
+  EXPECT_EQ(bases.manifests(), std::vector<Digest>{anchor.manifest});
+  EXPECT_TRUE(bases.chunks().contains(sha256(text("new amd64"))));
+  EXPECT_FALSE(bases.chunks().contains(sha256(text("old"))));  // hidden by a layer
+}
+
+TEST_F(ConvertTest, AnIndexIsABaseWithAllItsImages) {
+  make_image();
+  ASSERT_TRUE(run());
+  oci::Index index;
+  index.media_type = oci::media_type::kOciIndex;
+  const auto put_index = [&](const std::string& tag) {
+    oci::Document document;
+    document.media_type = oci::media_type::kOciIndex;
+    document.bytes = index.to_json().dump();
+    document.digest = sha256(document.bytes);
+    ASSERT_TRUE(target_->put_manifest(document, tag));
+  };
+  put_index("empty");
+  BaseImages bases;
+  EXPECT_EQ(bases.add(*target_, "empty").error().code(), Errc::kInvalid);
+
+  auto entry = target_->find("c1").value();
+  entry.platform = oci::Platform{};
+  entry.platform->os = "linux";
+  entry.platform->architecture = "amd64";
+  index.manifests.push_back(entry);
+  put_index("index");
+  ASSERT_TRUE(bases.add(*target_, "index"));
+  EXPECT_EQ(bases.manifests().size(), 1u);
+  EXPECT_TRUE(bases.chunks().contains(sha256(text("new amd64"))));
 }
 
 TEST_F(ConvertTest, KeepsConfigurationAndAnnotationsAndRecordsTheSource) {

@@ -1,4 +1,4 @@
-#include "cli/image/converted.h"
+#include "converter/proved_image.h"
 
 #include <algorithm>
 #include <array>
@@ -9,10 +9,8 @@
 #include "converter/image_writer.h"
 #include "oci/tar/tar.h"
 
-namespace imsy::cli::image {
+namespace imsy::converter {
 namespace {
-
-namespace annotation = converter::annotation;
 
 constexpr std::array kAnnotations = {annotation::kAnchor, annotation::kRole, annotation::kConfig};
 
@@ -37,10 +35,9 @@ Status check_layer(const oci::Descriptor& found, const oci::Descriptor& expected
                "layer \"" + role + "\" has another type, digest or size than the anchor says");
 }
 
-Status check_layers(const converter::SourceImage& image, const cdc::Anchor& anchor,
+Status check_layers(const SourceImage& image, const cdc::Anchor& anchor,
                     std::string_view anchor_tar) {
-  const auto expected =
-      converter::converted_layers(anchor, anchor_tar, image.manifest.config.digest);
+  const auto expected = converted_layers(anchor, anchor_tar, image.manifest.config.digest);
   const auto& found = image.manifest.layers;
   if (found.size() != expected.size()) {
     return Error(Errc::kCorrupt, "the image has " + std::to_string(found.size()) +
@@ -67,25 +64,25 @@ Status check_chain(const oci::ImageConfig& config, const cdc::Anchor& anchor,
 
 }  // namespace
 
-std::uint64_t Converted::raw_size() const {
+std::uint64_t ProvedImage::raw_size() const {
   const cdc::Objects& objects = manifest->objects();
   if (objects.frame_count() == 0) return 0;
   const cdc::Frame& last = objects.frame(objects.frame_count() - 1);
   return last.raw_offset + last.raw_size;
 }
 
-bool says_converted(const converter::SourceImage& image) {
+bool says_converted(const SourceImage& image) {
   return std::any_of(
       image.manifest.layers.begin(), image.manifest.layers.end(),
       [](const oci::Descriptor& layer) { return !find(layer, annotation::kAnchor).empty(); });
 }
 
-Result<Converted> open_converted(oci::ImageSource& source, converter::SourceImage image) {
+Result<ProvedImage> open_converted(oci::ImageSource& source, SourceImage image) {
   if (!says_converted(image)) {
     return Error(Errc::kFailedPrecondition,
                  "is an ordinary image; convert it with imsy-convert first");
   }
-  Converted converted;
+  ProvedImage converted;
   auto anchor = cdc::Anchor::parse(find(image.manifest.layers[0], annotation::kAnchor));
   if (!anchor) return anchor.error().with_context("annotation " + std::string(annotation::kAnchor));
   converted.anchor = std::move(*anchor);
@@ -104,4 +101,4 @@ Result<Converted> open_converted(oci::ImageSource& source, converter::SourceImag
   return converted;
 }
 
-}  // namespace imsy::cli::image
+}  // namespace imsy::converter

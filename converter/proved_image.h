@@ -1,4 +1,4 @@
-// Converted: a converted image whose documents are known and proved; its data layer is not read.
+// ProvedImage: a converted image whose documents are known and proved; its data layer is not read.
 //
 // Promises
 //   * Image manifest, configuration, annotations and anchor agree, the anchor layer's tar gives
@@ -13,23 +13,23 @@
 #include "cdc/manifest.h"
 #include "converter/source_image.h"
 
-namespace imsy::cli::image {
+namespace imsy::converter {
 
-struct Converted {
-  converter::SourceImage image;
+struct ProvedImage {
+  SourceImage image;
   cdc::Anchor anchor;
   std::shared_ptr<const cdc::Manifest> manifest;
 
-  std::string platform() const { return converter::platform_name(image.config.platform); }
+  std::string platform() const { return platform_name(image.config.platform); }
   // Bytes of the raw address space.
   std::uint64_t raw_size() const;
 };
 
 // Takes an image of `source`. kFailedPrecondition: it is an ordinary one. kInvalid, kCorrupt: it
 // says that it is converted, but the message tells what does not agree.
-Result<Converted> open_converted(oci::ImageSource& source, converter::SourceImage image);
+Result<ProvedImage> open_converted(oci::ImageSource& source, SourceImage image);
 
 // Whether the image says that it is converted.
-bool says_converted(const converter::SourceImage& image);
+bool says_converted(const SourceImage& image);
 
-}  // namespace imsy::cli::image
+}  // namespace imsy::converter
