@@ -10,7 +10,6 @@
 namespace imsy::oci {
 namespace {
 
-constexpr std::uint64_t kPieceSize = 8u << 20;
 constexpr std::uint64_t kPieceSizeMax = 256u << 20;  // the largest minimum that is obeyed
 // A registry may hash or move a whole blob before it answers the last request.
 constexpr std::chrono::minutes kCommitTimeout{5};
@@ -34,11 +33,16 @@ class BlobUpload : public BlobWriter {
 
   ~BlobUpload() override {
     if (sending_) caller_->cancel(sending_->call);
-    if (!location_ || committed_) return;
-    HttpRequest request;  // the registry may forget what it got; nobody waits for the answer
-    request.method = "DELETE";
-    request.url = location_->text;
-    caller_->send(std::move(request), {.repeat = false}, [](const Result<HttpResponse>&) {});
+    abandon();
+  }
+
+  // Whether the blob is there now, without an upload.
+  Result<bool> mount(const Digest& digest, const std::string& repository) {
+    const std::string query = with_query("blobs/uploads/", "mount", digest.to_string());
+    IMSY_TRY_ASSIGN(const auto response, post(with_query(query, "from", repository)));
+    if (response.status == 201) return true;
+    if (response.status == 202) IMSY_TRY(take_session(response));
+    return false;  // refused, or not known here: it is uploaded like any other
   }
 
   Status write(ByteSpan data) override {
@@ -55,20 +59,24 @@ class BlobUpload : public BlobWriter {
     return {};
   }
 
-  Status commit(const Digest& digest) override {
+  Result<Arrival> commit(const Digest& digest) override {
     if (const Digest found = hasher_.finish(); found != digest) {
       return Error(Errc::kCorrupt, what_ + ": announced as " + digest.to_string() + ", but it is " +
                                        found.to_string());
     }
-    if (!location_) IMSY_TRY(open_session());
+    if (!location_) {
+      IMSY_TRY_ASSIGN(const bool there, find_blob(caller_, name_, digest, total_));
+      if (there) return Arrival::kWasThere;
+      IMSY_TRY(open_session());
+    }
     // Some registries take no content with the last request once there were pieces before.
     const bool in_pieces = sending_ || accepted_ > 0;
     if (in_pieces && !piece_.empty()) IMSY_TRY(send_piece());
     IMSY_TRY(settle());
     const auto rest = std::make_shared<const Bytes>(std::exchange(piece_, {}));
     IMSY_TRY(put(digest, rest));
-    committed_ = true;
-    return {};
+    location_.reset();
+    return Arrival::kSent;
   }
 
  private:
@@ -79,21 +87,45 @@ class BlobUpload : public BlobWriter {
     std::future<Result<HttpResponse>> answer;
   };
 
-  Status open_session() {
+  Result<HttpResponse> post(const std::string& path) {
     HttpRequest request;
     request.method = "POST";
-    request.url = caller_->url("blobs/uploads/");
+    request.url = caller_->url(path);
     auto response = caller_->perform(std::move(request));
     if (!response) return response.error().with_context(what_);
-    if (response->status != 202) return status_error(*response, what_);
-    if (const auto least = to_number(response->header("oci-chunk-min-length"))) {
+    return response;
+  }
+
+  Status open_session() {
+    IMSY_TRY_ASSIGN(const auto response, post("blobs/uploads/"));
+    if (response.status != 202) return status_error(response, what_);
+    return take_session(response);
+  }
+
+  Status take_session(const HttpResponse& response) {
+    if (const auto least = to_number(response.header("oci-chunk-min-length"))) {
       if (*least > kPieceSizeMax) {
         return Error(Errc::kInvalid, what_ + ": the registry wants pieces of at least " +
                                          std::to_string(*least) + " bytes, which is too much");
       }
-      piece_size_ = static_cast<std::size_t>(std::max(*least, kPieceSize));
+      piece_size_ = static_cast<std::size_t>(std::max(*least, kUploadPiece));
     }
-    return take_location(*response, caller_->endpoint());
+    return take_location(response, caller_->endpoint());
+  }
+
+  // Tells the registry that it may forget what it got; nobody waits for the answer.
+  void abandon() {
+    if (!location_) return;
+    HttpRequest request;
+    request.method = "DELETE";
+    request.url = location_->text;
+    caller_->send(std::move(request), {.repeat = false}, [](const Result<HttpResponse>&) {});
+    location_.reset();
+  }
+
+  Error lost() const {
+    return Error(Errc::kFailedPrecondition,
+                 what_ + ": the registry has lost what it got of it; push it again");
   }
 
   // The registry names the place of the next request with every answer.
@@ -150,10 +182,7 @@ class BlobUpload : public BlobWriter {
       if (retry > kRetriesMax) return outcome;
       std::this_thread::sleep_for(backoff_.delay(retry));
       IMSY_TRY_ASSIGN(const std::uint64_t have, ask_accepted());
-      if (have < accepted_ || have > accepted_ + piece->size()) {
-        return Error(Errc::kUnavailable,
-                     what_ + ": the registry has lost a part of it; push it again");
-      }
+      if (have < accepted_ || have > accepted_ + piece->size()) return lost();
       if (have == accepted_ + piece->size()) {
         outcome = {};
       } else {
@@ -167,6 +196,7 @@ class BlobUpload : public BlobWriter {
 
   Status take_patched(const Result<HttpResponse>& response) {
     if (!response) return response.error().with_context(what_);
+    if (response->status == 404) return lost();
     if (response->status == 416) {
       return Error(Errc::kUnavailable, what_ + ": the registry expects another range");
     }
@@ -180,6 +210,7 @@ class BlobUpload : public BlobWriter {
     request.url = location_->text;
     auto response = caller_->perform(std::move(request));
     if (!response) return response.error().with_context(what_);
+    if (response->status == 404) return lost();
     if (response->status != 204) return status_error(*response, what_);
     IMSY_TRY(take_location(*response, *location_));
     const std::string text = response->header("range");
@@ -193,26 +224,39 @@ class BlobUpload : public BlobWriter {
     return *last == 0 ? 0 : *last + 1;  // "0-0" says nothing, not one byte
   }
 
-  // The last request. When its answer is lost the blob may be there all the same.
+  // The last request. When its answer is lost the blob may be there all the same. If not, nobody
+  // can tell how much of `rest` has come: it is sent to a new upload, if it is all there is.
   Status put(const Digest& digest, const std::shared_ptr<const Bytes>& rest) {
+    const bool whole = rest->size() == total_;
+    for (unsigned retry = 1;; ++retry) {
+      const Status outcome =
+          take_put(caller_->perform(put_request(digest, rest), {.repeat = false}), digest);
+      if (outcome || outcome.error().code() == Errc::kCorrupt) return outcome;
+      auto there = find_blob(caller_, name_, digest, total_);
+      if (there && *there) return {};
+      const Errc code = outcome.error().code();
+      const bool mendable = is_transient(code) || (whole && code == Errc::kFailedPrecondition);
+      if (!mendable || retry > kRetriesMax) return outcome;
+      std::this_thread::sleep_for(backoff_.delay(retry));
+      if (!whole) continue;
+      abandon();
+      IMSY_TRY(open_session());
+    }
+  }
+
+  HttpRequest put_request(const Digest& digest, const std::shared_ptr<const Bytes>& rest) const {
     HttpRequest request;
     request.method = "PUT";
     request.url = with_query(location_->text, "digest", digest.to_string());
     request.headers.emplace_back("Content-Type", "application/octet-stream");
     request.body = rest;
     request.idle_timeout = kCommitTimeout;
-    for (unsigned retry = 1;; ++retry) {
-      const Status outcome = take_put(caller_->perform(request, {.repeat = false}), digest);
-      if (outcome || outcome.error().code() == Errc::kCorrupt) return outcome;
-      auto there = find_blob(caller_, name_, digest, total_);
-      if (there && *there) return {};
-      if (!is_transient(outcome.error().code()) || retry > kRetriesMax) return outcome;
-      std::this_thread::sleep_for(backoff_.delay(retry));
-    }
+    return request;
   }
 
   Status take_put(const Result<HttpResponse>& response, const Digest& digest) const {
     if (!response) return response.error().with_context(what_);
+    if (response->status == 404) return lost();
     if (response->status != 201) return status_error(*response, what_);
     const std::string stored = response->header("docker-content-digest");
     if (!stored.empty() && stored != digest.to_string()) {
@@ -225,14 +269,13 @@ class BlobUpload : public BlobWriter {
   const std::string name_;
   const std::string what_;
   Backoff backoff_;
-  std::optional<Url> location_;  // none before the session is open
-  std::size_t piece_size_ = kPieceSize;
+  std::optional<Url> location_;  // of the session, while one is open
+  std::size_t piece_size_ = kUploadPiece;
   Bytes piece_;  // is being filled
   std::optional<Sending> sending_;
   std::uint64_t accepted_ = 0;  // by the registry, without the piece under way
   std::uint64_t total_ = 0;
   Hasher hasher_;
-  bool committed_ = false;
 };
 
 }  // namespace
@@ -254,6 +297,15 @@ Result<bool> find_blob(const std::shared_ptr<Caller>& caller, const std::string&
 std::unique_ptr<BlobWriter> open_blob_upload(std::shared_ptr<Caller> caller,
                                              const std::string& name) {
   return std::make_unique<BlobUpload>(std::move(caller), name);
+}
+
+Result<std::unique_ptr<BlobWriter>> mount_blob(std::shared_ptr<Caller> caller,
+                                               const std::string& name, const Digest& digest,
+                                               const std::string& repository) {
+  auto upload = std::make_unique<BlobUpload>(std::move(caller), name);
+  IMSY_TRY_ASSIGN(const bool mounted, upload->mount(digest, repository));
+  if (mounted) return std::unique_ptr<BlobWriter>();
+  return std::unique_ptr<BlobWriter>(std::move(upload));
 }
 
 }  // namespace imsy::oci

@@ -15,10 +15,20 @@ namespace imsy::oci {
 Result<bool> find_blob(const std::shared_ptr<Caller>& caller, const std::string& name,
                        const Digest& digest, std::uint64_t size);
 
-// Does not contact the registry before the first piece is full, or commit(): a small blob is
-// uploaded in one request. One piece is under way while the next one is written. `name` is for
-// messages.
+// The bytes that are sent at once.
+inline constexpr std::uint64_t kUploadPiece = 8u << 20;
+
+// Does not contact the registry before the first piece is full, or commit(): a small blob is looked
+// for, and then uploaded in one request. One piece is under way while the next one is written.
+// `name` is for messages.
 std::unique_ptr<BlobWriter> open_blob_upload(std::shared_ptr<Caller> caller,
                                              const std::string& name);
+
+// Asks the registry to take the blob over from `repository`, another one of its own. Returns
+// nothing when it has, or a writer to upload the blob with: a registry that does not want to mount
+// has begun an upload at the same time.
+Result<std::unique_ptr<BlobWriter>> mount_blob(std::shared_ptr<Caller> caller,
+                                               const std::string& name, const Digest& digest,
+                                               const std::string& repository);
 
 }  // namespace imsy::oci

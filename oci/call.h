@@ -59,6 +59,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   // The URL of `path` below /v2/<repository>/.
   std::string url(const std::string& path) const;
   const Url& endpoint() const { return endpoint_; }
+  const std::string& repository() const { return repository_; }
   std::chrono::milliseconds first_retry_delay() const { return first_retry_delay_; }
   bool used_credential() const { return authorizer_ && authorizer_->used_credential(); }
   HttpClient& http() { return http_; }

@@ -208,6 +208,11 @@ bool is_index(std::string_view media_type) {
   return media_type == media_type::kOciIndex || media_type == media_type::kDockerIndex;
 }
 
+bool is_layer(std::string_view media_type) {
+  return media_type.starts_with("application/vnd.oci.image.layer.") ||
+         media_type.starts_with("application/vnd.docker.image.rootfs.");
+}
+
 bool is_foreign_layer(const Descriptor& layer) {
   return layer.media_type.find("nondistributable") != std::string::npos ||
          layer.media_type.find("foreign") != std::string::npos || !layer.urls.empty();

@@ -103,6 +103,7 @@ Result<Json> parse_json(std::string_view text, std::string_view where);
 
 bool is_manifest(std::string_view media_type);  // OCI or Docker manifest
 bool is_index(std::string_view media_type);     // OCI index or Docker list
+bool is_layer(std::string_view media_type);     // of a file system, in any compression
 // A layer that registries do not keep: it is fetched from `urls`, or not distributed at all.
 bool is_foreign_layer(const Descriptor& layer);
 

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "oci/repository.h"
 
@@ -22,5 +23,12 @@ namespace imsy::oci {
 // configuration, as with any image.
 Result<std::unique_ptr<ImageSource>> open_docker_archive(const std::filesystem::path& file,
                                                          const std::filesystem::path& temporary);
+
+// A new archive of one image as `docker save` writes it today: an OCI archive, as
+// oci/oci_archive.h says, with a manifest.json. The image is called `reference` ("web:1.2"), or
+// nothing with "". kInvalid: the reference is none, or has a digest.
+Result<std::unique_ptr<ImageTarget>> create_docker_archive(const std::filesystem::path& file,
+                                                           const std::string& reference,
+                                                           const std::filesystem::path& temporary);
 
 }  // namespace imsy::oci

@@ -54,7 +54,7 @@ class FileBlob : public BlobWriter {
     const Status written = write_all(file_.fd(), data);
     return written ? written : written.error().with_context("a blob in " + blobs_.string());
   }
-  Status commit(const Digest& digest) override {
+  Result<Arrival> commit(const Digest& digest) override {
     if (const Digest found = hasher_.finish(); found != digest) {
       return Error(Errc::kCorrupt, "a blob was announced as " + digest.to_string() +
                                        ", but it is " + found.to_string());
@@ -66,7 +66,8 @@ class FileBlob : public BlobWriter {
       ::unlink(place_.c_str());
       return error;
     }
-    return sync_directory(blobs_);
+    IMSY_TRY(sync_directory(blobs_));
+    return Arrival::kSent;
   }
 
  private:
@@ -96,7 +97,8 @@ class LayoutDirectory : public Layout {
   }
   Result<bool> has_blob(const Digest& digest, std::uint64_t size) override;
   Result<std::unique_ptr<BlobWriter>> create_blob() override;
-  Status put_blob(ByteSpan data, const Digest& digest) override;
+  Result<Arrival> put_blob(ByteSpan data, const Digest& digest) override;
+  Result<Arrival> copy_blob(ImageSource& from, const Descriptor& blob) override;
   Status put_manifest(const Document& document, const std::string& tag) override;
   Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
   Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
@@ -139,7 +141,7 @@ Result<std::unique_ptr<BlobWriter>> LayoutDirectory::create_blob() {
 
 // A blob of the right size that is damaged would be found by nobody before it is needed, and it is
 // small: so it is read, not only looked for.
-Status LayoutDirectory::put_blob(ByteSpan data, const Digest& digest) {
+Result<Arrival> LayoutDirectory::put_blob(ByteSpan data, const Digest& digest) {
   if (sha256(data) != digest) {
     return Error(Errc::kCorrupt, "a blob does not have the digest " + digest.to_string());
   }
@@ -147,9 +149,15 @@ Status LayoutDirectory::put_blob(ByteSpan data, const Digest& digest) {
   IMSY_TRY_ASSIGN(const bool there, has_blob(digest, data.size()));
   if (there) {
     const auto known = read_file(path, data.size());
-    if (known && sha256(*known) == digest) return {};
+    if (known && sha256(*known) == digest) return Arrival::kWasThere;
   }
-  return replace_file(path, data, 0644);
+  IMSY_TRY(replace_file(path, data, 0644));
+  return Arrival::kSent;
+}
+
+Result<Arrival> LayoutDirectory::copy_blob(ImageSource& from, const Descriptor& blob) {
+  IMSY_TRY_ASSIGN(const bool there, has_blob(blob.digest, blob.size));
+  return there ? Arrival::kWasThere : ImageTarget::copy_blob(from, blob);
 }
 
 Status LayoutDirectory::put_manifest(const Document& document, const std::string& tag) {

@@ -70,10 +70,14 @@ class ArchiveFile {
   AtomicFile file_;
 };
 
-class OciArchive : public ImageTarget {
+class OciArchive : public ArchiveTarget {
  public:
-  OciArchive(const fs::path& file, fs::path temporary, AtomicFile output)
-      : name_(name_of(file)), temporary_(std::move(temporary)), output_(std::move(output)) {
+  OciArchive(const fs::path& file, fs::path temporary, AtomicFile output,
+             std::map<std::string, std::string> annotations)
+      : name_(name_of(file)),
+        temporary_(std::move(temporary)),
+        output_(std::move(output)),
+        annotations_(std::move(annotations)) {
     index_.media_type = media_type::kOciIndex;
   }
 
@@ -81,13 +85,17 @@ class OciArchive : public ImageTarget {
 
   std::string name() const override { return name_; }
   Result<std::unique_ptr<BlobWriter>> create_blob() override;
-  Status put_blob(ByteSpan data, const Digest& digest) override;
+  Result<Arrival> put_blob(ByteSpan data, const Digest& digest) override;
+  Result<Arrival> copy_blob(ImageSource& from, const Descriptor& blob) override;
   Status put_manifest(const Document& document, const std::string& tag) override;
   Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
+  Status add_file(const std::string& path, ByteSpan content) override {
+    return in_context(output_.add(path, content));
+  }
   Status finish() override;
 
   // A blob whose content is complete and has been hashed.
-  Status add_blob(UniqueFd spool, std::uint64_t size, const Digest& digest);
+  Result<Arrival> add_blob(UniqueFd spool, std::uint64_t size, const Digest& digest);
 
  private:
   Status in_context(Status status) const {
@@ -97,7 +105,8 @@ class OciArchive : public ImageTarget {
   const std::string name_;
   const fs::path temporary_;
   ArchiveFile output_;
-  std::set<Digest> blobs_;  // that are in the archive
+  const std::map<std::string, std::string> annotations_;  // of what a tag names
+  std::set<Digest> blobs_;                                // that are in the archive
   Index index_;
 };
 
@@ -113,7 +122,7 @@ class SpooledBlob : public BlobWriter {
     return written ? written : written.error().with_context("spool of a blob");
   }
 
-  Status commit(const Digest& digest) override {
+  Result<Arrival> commit(const Digest& digest) override {
     if (const Digest found = hasher_.finish(); found != digest) {
       return Error(Errc::kCorrupt, "a blob was announced as " + digest.to_string() +
                                        ", but it is " + found.to_string());
@@ -140,20 +149,26 @@ Result<std::unique_ptr<BlobWriter>> OciArchive::create_blob() {
   return std::unique_ptr<BlobWriter>(std::make_unique<SpooledBlob>(*this, std::move(spool)));
 }
 
-Status OciArchive::add_blob(UniqueFd spool, std::uint64_t size, const Digest& digest) {
-  if (!blobs_.insert(digest).second) return {};
+Result<Arrival> OciArchive::add_blob(UniqueFd spool, std::uint64_t size, const Digest& digest) {
+  if (!blobs_.insert(digest).second) return Arrival::kWasThere;
   auto file = std::make_shared<const UniqueFd>(std::move(spool));
   CheckedReader content(std::make_unique<FileRange>(std::move(file), 0, size), size, digest,
                         "spool of a blob");
-  return in_context(output_.add(layout_file::blob_path(digest), content, size));
+  IMSY_TRY(in_context(output_.add(layout_file::blob_path(digest), content, size)));
+  return Arrival::kSent;
 }
 
-Status OciArchive::put_blob(ByteSpan data, const Digest& digest) {
+Result<Arrival> OciArchive::put_blob(ByteSpan data, const Digest& digest) {
   if (sha256(data) != digest) {
     return Error(Errc::kCorrupt, "a blob does not have the digest " + digest.to_string());
   }
-  if (!blobs_.insert(digest).second) return {};
-  return in_context(output_.add(layout_file::blob_path(digest), data));
+  if (!blobs_.insert(digest).second) return Arrival::kWasThere;
+  IMSY_TRY(in_context(output_.add(layout_file::blob_path(digest), data)));
+  return Arrival::kSent;
+}
+
+Result<Arrival> OciArchive::copy_blob(ImageSource& from, const Descriptor& blob) {
+  return blobs_.contains(blob.digest) ? Arrival::kWasThere : ImageTarget::copy_blob(from, blob);
 }
 
 Status OciArchive::put_manifest(const Document& document, const std::string& tag) {
@@ -165,6 +180,7 @@ Status OciArchive::put_manifest(const Document& document, const std::string& tag
     return named != entry.annotations.end() && named->second == tag;
   });
   index_.manifests.push_back(document.describe());
+  index_.manifests.back().annotations = annotations_;
   index_.manifests.back().annotations[key] = tag;
   return {};
 }
@@ -193,13 +209,14 @@ Result<std::unique_ptr<ImageSource>> open_oci_archive(const fs::path& file,
   return std::unique_ptr<ImageSource>(std::move(layout));
 }
 
-Result<std::unique_ptr<ImageTarget>> create_oci_archive(const fs::path& file,
-                                                        const fs::path& temporary) {
+Result<std::unique_ptr<ArchiveTarget>> create_oci_archive(
+    const fs::path& file, const fs::path& temporary,
+    const std::map<std::string, std::string>& annotations) {
   auto output = AtomicFile::create(file, 0644);
   if (!output) return output.error().with_context(name_of(file));
-  auto archive = std::make_unique<OciArchive>(file, temporary, std::move(*output));
+  auto archive = std::make_unique<OciArchive>(file, temporary, std::move(*output), annotations);
   IMSY_TRY(archive->begin());
-  return std::unique_ptr<ImageTarget>(std::move(archive));
+  return std::unique_ptr<ArchiveTarget>(std::move(archive));
 }
 
 }  // namespace imsy::oci

@@ -6,7 +6,9 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "oci/repository.h"
 
@@ -17,10 +19,18 @@ namespace imsy::oci {
 Result<std::unique_ptr<ImageSource>> open_oci_archive(const std::filesystem::path& file,
                                                       const std::filesystem::path& temporary);
 
+// An archive that is being written.
+class ArchiveTarget : public ImageTarget {
+ public:
+  // Another file, beside the layout's own.
+  virtual Status add_file(const std::string& path, ByteSpan content) = 0;
+};
+
 // A new archive, which replaces `file` in one step when it is finished; a killed process leaves
 // nothing. Blobs wait in unnamed files in `temporary` until their digests are known. The same calls
-// make the same bytes.
-Result<std::unique_ptr<ImageTarget>> create_oci_archive(const std::filesystem::path& file,
-                                                        const std::filesystem::path& temporary);
+// make the same bytes. `annotations` go to what a tag names in index.json, beside the tag.
+Result<std::unique_ptr<ArchiveTarget>> create_oci_archive(
+    const std::filesystem::path& file, const std::filesystem::path& temporary,
+    const std::map<std::string, std::string>& annotations = {});
 
 }  // namespace imsy::oci

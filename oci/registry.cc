@@ -17,6 +17,8 @@ namespace {
 
 constexpr unsigned kReferrerPagesMax = 32;
 constexpr unsigned kReferrerTriesMax = 5;
+constexpr unsigned kUploadTriesMax = 3;  // of one that the registry has lost
+constexpr unsigned kParallelWrites = 4;
 
 std::string accepted_manifests() {
   std::string accepted;
@@ -37,6 +39,15 @@ std::string bare_media_type(const std::string& content_type) {
 std::shared_ptr<const Bytes> body_of(std::string_view data) {
   const ByteSpan bytes = as_bytes(data);
   return std::make_shared<const Bytes>(bytes.begin(), bytes.end());
+}
+
+// Begins an upload again that the registry has lost.
+Result<Arrival> begin_again(const std::function<Result<Arrival>()>& upload) {
+  for (unsigned tries = 1;; ++tries) {
+    auto outcome = upload();
+    const bool lost = !outcome && outcome.error().code() == Errc::kFailedPrecondition;
+    if (!lost || tries == kUploadTriesMax) return outcome;
+  }
 }
 
 std::string fallback_tag(const Digest& subject) {
@@ -86,6 +97,9 @@ class RegistryClient : public Registry {
 
   std::string name() const override { return name_; }
   bool used_credential() const override { return caller_->used_credential(); }
+  std::string repository_at(std::string_view origin) const override {
+    return origin == caller_->endpoint().origin() ? caller_->repository() : std::string();
+  }
 
   Result<Document> get_manifest(const std::string& tag_or_digest) override;
   Result<std::unique_ptr<ByteReader>> open_blob(const Descriptor& descriptor) override {
@@ -100,7 +114,9 @@ class RegistryClient : public Registry {
   Result<std::unique_ptr<BlobWriter>> create_blob() override {
     return open_blob_upload(caller_, name_);
   }
-  Status put_blob(ByteSpan data, const Digest& digest) override;
+  Result<Arrival> put_blob(ByteSpan data, const Digest& digest) override;
+  Result<Arrival> copy_blob(ImageSource& from, const Descriptor& blob) override;
+  unsigned parallel_writes() const override { return kParallelWrites; }
   Status put_manifest(const Document& document, const std::string& tag) override;
   Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
   Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
@@ -140,12 +156,31 @@ Result<Document> RegistryClient::get_manifest(const std::string& tag_or_digest) 
   return document;
 }
 
-Status RegistryClient::put_blob(ByteSpan data, const Digest& digest) {
-  IMSY_TRY_ASSIGN(const bool there, has_blob(digest, data.size()));
-  if (there) return {};
-  IMSY_TRY_ASSIGN(const auto blob, create_blob());
-  IMSY_TRY(blob->write(data));
-  return blob->commit(digest);
+Result<Arrival> RegistryClient::put_blob(ByteSpan data, const Digest& digest) {
+  return begin_again([&]() -> Result<Arrival> {
+    IMSY_TRY_ASSIGN(const auto blob, create_blob());
+    IMSY_TRY(blob->write(data));
+    return blob->commit(digest);
+  });
+}
+
+Result<Arrival> RegistryClient::copy_blob(ImageSource& from, const Descriptor& blob) {
+  IMSY_TRY_ASSIGN(const bool there, has_blob(blob.digest, blob.size));
+  if (there) return Arrival::kWasThere;
+  IMSY_TRY_ASSIGN(auto writer, create_blob());
+  if (const std::string repository = from.repository_at(caller_->endpoint().origin());
+      !repository.empty() && repository != caller_->repository()) {
+    IMSY_TRY_ASSIGN(writer, mount_blob(caller_, name_, blob.digest, repository));
+    if (writer == nullptr) return Arrival::kMounted;
+  }
+  return begin_again([&]() -> Result<Arrival> {
+    IMSY_TRY_ASSIGN(const auto reader, from.open_blob(blob));
+    if (writer == nullptr) {
+      IMSY_TRY_ASSIGN(writer, create_blob());
+    }
+    const auto used = std::move(writer);
+    return write_blob(*reader, *used, blob.digest);
+  });
 }
 
 Status RegistryClient::put_manifest(const Document& document, const std::string& tag) {

@@ -28,6 +28,21 @@ Result<Bytes> ImageSource::read_part(const Descriptor& /*blob*/, std::uint64_t /
   return Error(Errc::kInvalid, name() + ": blobs can be read as a whole only");
 }
 
+Result<Arrival> ImageTarget::copy_blob(ImageSource& from, const Descriptor& blob) {
+  IMSY_TRY_ASSIGN(const auto reader, from.open_blob(blob));
+  IMSY_TRY_ASSIGN(const auto writer, create_blob());
+  return write_blob(*reader, *writer, blob.digest);
+}
+
+Result<Arrival> write_blob(ByteReader& reader, BlobWriter& writer, const Digest& digest) {
+  Bytes buffer(1u << 20);
+  for (;;) {
+    IMSY_TRY_ASSIGN(const std::size_t got, reader.read(buffer));
+    if (got == 0) return writer.commit(digest);
+    IMSY_TRY(writer.write(ByteSpan(buffer).first(got)));
+  }
+}
+
 std::string list_names(const std::vector<std::string>& names) {
   constexpr std::size_t kShown = 10;
   std::string text;

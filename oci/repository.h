@@ -2,8 +2,9 @@
 // repositories, which are both: a registry's repository, or an OCI layout.
 //
 // The converter reads from an ImageSource and writes to an ImageTarget and does not know which
-// kind. Threads: all methods of a Repository from any thread; a source or target that is none
-// belongs to one thread. All methods may wait for disk or network.
+// kind. Threads: all methods of a Repository from any thread. A source that is none belongs to one
+// thread, but for open_blob(), which several may call at once while nothing else is called; a
+// target that is none belongs to one thread. All methods may wait for disk or network.
 #pragma once
 
 #include <memory>
@@ -17,12 +18,23 @@
 
 namespace imsy::oci {
 
+class Repository;
+
+// How a blob that was to be stored came to be there.
+enum class Arrival : std::uint8_t {
+  kWasThere,
+  kMounted,  // the registry took it over from another of its repositories
+  kSent,
+};
+
 // A blob being written. Nothing is visible before commit(); destroying it instead drops the data.
+// write() and commit() answer kFailedPrecondition when the place has lost what was written so far:
+// who can make the bytes again begins anew with another writer.
 class BlobWriter : public ByteWriter {
  public:
   // Publishes the blob under the digest of all that was written. `digest` is what the caller
   // computed; a place that finds another one answers kCorrupt.
-  virtual Status commit(const Digest& digest) = 0;
+  virtual Result<Arrival> commit(const Digest& digest) = 0;
 };
 
 // A place that images are read from.
@@ -47,6 +59,10 @@ class ImageSource {
   virtual Result<Bytes> read_part(const Descriptor& blob, std::uint64_t offset,
                                   std::uint64_t length);
 
+  // The repository that this is of the registry at `origin` ("https://registry.example"); "" when
+  // it is none, or lies elsewhere.
+  virtual std::string repository_at(std::string_view /*origin*/) const { return {}; }
+
   // A whole small blob, verified. kInvalid when larger than `limit`.
   Result<std::string> get_blob(const Descriptor& descriptor, std::uint64_t limit);
 };
@@ -60,7 +76,11 @@ class ImageTarget {
 
   virtual Result<std::unique_ptr<BlobWriter>> create_blob() = 0;
   // A whole small blob; nothing is sent when it is there already.
-  virtual Status put_blob(ByteSpan data, const Digest& digest) = 0;
+  virtual Result<Arrival> put_blob(ByteSpan data, const Digest& digest) = 0;
+  // A blob of `from`; nothing is read when it is there already. kNotFound: `from` has no such blob.
+  virtual Result<Arrival> copy_blob(ImageSource& from, const Descriptor& blob);
+  // From how many threads at once put_blob() and copy_blob() are best called.
+  virtual unsigned parallel_writes() const { return 1; }
 
   // Writes a manifest or index; with a tag, the tag then names it. All it refers to must be there.
   virtual Status put_manifest(const Document& document, const std::string& tag) = 0;
@@ -70,6 +90,12 @@ class ImageTarget {
   // index of referrers (distribution-spec v1.1, "Referrers Tag Schema").
   virtual Status add_referrer(const Digest& subject, const Descriptor& referrer) = 0;
 
+  // Whether only one image can be here, and not an index of several.
+  virtual bool holds_one_image() const { return false; }
+
+  // What is here already can be asked for; nullptr where nothing can be.
+  virtual Repository* repository() { return nullptr; }
+
   // Called once, when all is written. A place that shows everything at once does nothing; another
   // shows it all now or, when this was not called, nothing.
   virtual Status finish() { return {}; }
@@ -78,11 +104,15 @@ class ImageTarget {
 class Repository : public ImageSource, public ImageTarget {
  public:
   std::string name() const override = 0;
+  Repository* repository() final { return this; }
 
   virtual Result<bool> has_blob(const Digest& digest, std::uint64_t size) = 0;
   // The referrers of `subject`, by API or by tag; empty when there are none.
   virtual Result<std::vector<Descriptor>> get_referrers(const Digest& subject) = 0;
 };
+
+// All that `reader` gives, committed under `digest`.
+Result<Arrival> write_blob(ByteReader& reader, BlobWriter& writer, const Digest& digest);
 
 // Names for a message: at most the first ten, control characters escaped.
 std::string list_names(const std::vector<std::string>& names);

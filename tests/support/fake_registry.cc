@@ -392,6 +392,7 @@ struct FakeRegistry::Impl {
   std::uint64_t chunk_min_length IMSY_GUARDED_BY(mu) = 0;
   std::optional<std::uint64_t> broken_patch IMSY_GUARDED_BY(mu);
   bool referrers_enabled IMSY_GUARDED_BY(mu) = true;
+  bool mounts_enabled IMSY_GUARDED_BY(mu) = true;
   Auth auth IMSY_GUARDED_BY(mu) = Auth::kNone;
   std::string user IMSY_GUARDED_BY(mu);
   std::string password IMSY_GUARDED_BY(mu);
@@ -599,6 +600,12 @@ FakeResponse FakeRegistry::Impl::blob(const FakeRequest& request, const std::str
 FakeResponse FakeRegistry::Impl::start_upload(const FakeRequest& request,
                                               const std::string& repository) {
   if (request.method != "POST") return problem(405, "UNSUPPORTED");
+  const auto mounted = Digest::parse(request.parameter("mount"));
+  if (mounted && mounts_enabled && blobs.contains(*mounted)) {
+    FakeResponse response = empty(201);
+    response.set("Location", "/v2/" + repository + "/blobs/" + mounted->to_string());
+    return response;
+  }
   const std::string id = repository + "/blobs/uploads/" + std::to_string(++last_upload);
   uploads[id];
   FakeResponse response = upload_status(202, request, id);
@@ -624,6 +631,10 @@ FakeResponse FakeRegistry::Impl::upload(const FakeRequest& request, const std::s
   std::string& bytes = found->second;
   if (request.method == "GET") return upload_status(204, request, id);
   if (request.method == "PUT") return finish_upload(request, id);
+  if (request.method == "DELETE") {
+    uploads.erase(found);
+    return empty(204);
+  }
   if (request.method != "PATCH") return problem(405, "UNSUPPORTED");
   if (request.parameter("state") != std::to_string(bytes.size())) {
     return problem(416, "BLOB_UPLOAD_INVALID");
@@ -678,7 +689,8 @@ Digest FakeRegistry::Impl::store_manifest(const std::string& repository, const s
   for (const char* key : {"artifactType", "annotations"}) {
     if (json.contains(key)) descriptor[key] = json[key];
   }
-  referrers[*subject].push_back(descriptor);
+  Json& list = referrers[*subject];
+  if (std::find(list.begin(), list.end(), descriptor) == list.end()) list.push_back(descriptor);
   return digest;
 }
 
@@ -774,6 +786,15 @@ void FakeRegistry::set_chunk_min_length(std::uint64_t bytes) {
 void FakeRegistry::break_next_patch(std::uint64_t bytes) {
   const MutexLock lock(impl_->mu);
   impl_->broken_patch = bytes;
+}
+
+void FakeRegistry::forget_uploads() {
+  const MutexLock lock(impl_->mu);
+  impl_->uploads.clear();
+}
+void FakeRegistry::enable_mounts(bool enabled) {
+  const MutexLock lock(impl_->mu);
+  impl_->mounts_enabled = enabled;
 }
 
 void FakeRegistry::require_basic(const std::string& user, const std::string& password) {

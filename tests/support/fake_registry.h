@@ -92,6 +92,9 @@ class FakeRegistry {
   void set_chunk_min_length(std::uint64_t bytes);
   // The next PATCH keeps only its first `bytes` and is answered with 500.
   void break_next_patch(std::uint64_t bytes);
+  void forget_uploads();  // all that are under way
+  // Whether blobs are mounted from other repositories; if not, an upload begins instead.
+  void enable_mounts(bool enabled);  // default: enabled
 
   // Authentication for everything under /v2/. With bearer, GET or POST /token wants the user.
   void require_basic(const std::string& user, const std::string& password);

@@ -32,7 +32,7 @@ class BlobTest : public ::testing::Test {
     EXPECT_EQ(result.error().code(), code) << result.error().message();
     EXPECT_THAT(result.error().message(), HasSubstr(descriptor.digest.to_string()));
   }
-  Status push(const std::string& content) {
+  Result<Arrival> push(const std::string& content) {
     IMSY_TRY_ASSIGN(const auto writer, registry_->create_blob());
     // In pieces that do not fit the pieces of the upload.
     for (std::size_t at = 0; at < content.size(); at += 300'007) {
@@ -253,7 +253,7 @@ TEST_F(BlobTest, SmallUploadTakesOneRequestAfterThePost) {
   EXPECT_THAT(requests(), ElementsAre("HEAD 0", "POST 0", "PUT 7"));
   EXPECT_EQ(server_.blob(sha256("content")), "content");
   server_.clear_log();
-  ASSERT_TRUE(registry_->put_blob(as_bytes("content"), sha256("content")));
+  EXPECT_EQ(*registry_->put_blob(as_bytes("content"), sha256("content")), Arrival::kWasThere);
   EXPECT_THAT(requests(), ElementsAre("HEAD 0"));
   ASSERT_TRUE(push(""));
   EXPECT_EQ(server_.blob(sha256("")), "");
@@ -261,7 +261,7 @@ TEST_F(BlobTest, SmallUploadTakesOneRequestAfterThePost) {
 
 TEST_F(BlobTest, LargeUploadGoesInPieces) {
   const std::string content = noise(20 * kMiB);
-  const Status pushed = push(content);
+  const auto pushed = push(content);
   ASSERT_TRUE(pushed) << pushed.error().message();
   EXPECT_THAT(requests(),
               ElementsAre("POST 0", "PATCH 8388608", "PATCH 8388608", "PATCH 4194304", "PUT 0"));
@@ -279,7 +279,7 @@ TEST_F(BlobTest, UploadOfExactlyOnePiece) {
 TEST_F(BlobTest, UploadObeysTheRegistrysLeastPiece) {
   server_.set_chunk_min_length(12 * kMiB);
   const std::string content = noise(30 * kMiB);
-  const Status pushed = push(content);
+  const auto pushed = push(content);
   ASSERT_TRUE(pushed) << pushed.error().message();
   EXPECT_THAT(requests(),
               ElementsAre("POST 0", "PATCH 12582912", "PATCH 12582912", "PATCH 6291456", "PUT 0"));
@@ -291,7 +291,7 @@ TEST_F(BlobTest, UploadObeysTheRegistrysLeastPiece) {
 TEST_F(BlobTest, UploadGoesOnWhereAPieceBroke) {
   const std::string content = noise(20 * kMiB);
   server_.break_next_patch(3 * kMiB + 17);
-  const Status pushed = push(content);
+  const auto pushed = push(content);
   ASSERT_TRUE(pushed) << pushed.error().message();
   EXPECT_TRUE(server_.blob(sha256(content)) == content);
   EXPECT_EQ(server_.log().at(3).header("content-range"), "3145745-8388607");
@@ -300,7 +300,7 @@ TEST_F(BlobTest, UploadGoesOnWhereAPieceBroke) {
 TEST_F(BlobTest, UploadGoesOnWhenNothingOfAPieceArrived) {
   const std::string content = noise(9 * kMiB);
   server_.break_next_patch(0);
-  const Status pushed = push(content);
+  const auto pushed = push(content);
   ASSERT_TRUE(pushed) << pushed.error().message();
   EXPECT_TRUE(server_.blob(sha256(content)) == content);
 }
@@ -314,7 +314,7 @@ TEST_F(BlobTest, UploadAsksWhenTheAnswerToAPieceIsLost) {
       response.raw = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n";
       response.end = end;
     });
-    const Status pushed = push(content);
+    const auto pushed = push(content);
     ASSERT_TRUE(pushed) << pushed.error().message();
     EXPECT_TRUE(server_.blob(sha256(content)) == content);
     EXPECT_EQ(server_.count("PATCH", ""), 3u);
@@ -329,17 +329,137 @@ TEST_F(BlobTest, UploadThatTheRegistryForgotIsAnError) {
   server_.fault("GET", "/uploads/", 1,
                 [](const FakeRequest&, FakeResponse& response) { response.set("Range", "0-99"); });
   EXPECT_TRUE(push(noise(8 * kMiB)));  // it has 100 bytes, it says: the rest is refused once
-  server_.clear_faults();
-  server_.fault("PATCH", "/uploads/", 1,
-                [](const FakeRequest&, FakeResponse& response) { response.status = 502; });
-  server_.fault("GET", "/uploads/", 1,
-                [](const FakeRequest&, FakeResponse& response) { response.status = 404; });
-  EXPECT_EQ(push(content).error().code(), Errc::kNotFound);
-  EXPECT_FALSE(server_.blob(sha256(content)));
+  for (const char* method : {"PATCH", "GET", "PUT"}) {
+    server_.clear_faults();
+    if (method == std::string("GET")) {  // it is asked after a piece that failed
+      server_.fault("PATCH", "/uploads/", 1,
+                    [](const FakeRequest&, FakeResponse& response) { response.status = 502; });
+    }
+    server_.fault(method, "/uploads/", 1, [&](const FakeRequest&, FakeResponse& response) {
+      server_.remove_blob(sha256(content));
+      response.status = 404;
+    });
+    const auto pushed = push(content);
+    ASSERT_FALSE(pushed) << method;
+    EXPECT_EQ(pushed.error().code(), Errc::kFailedPrecondition) << method;
+  }
   server_.clear_faults();
   server_.fault("PATCH", "/uploads/", FakeRegistry::kAlways,
                 [](const FakeRequest&, FakeResponse& response) { response.status = 400; });
   EXPECT_EQ(push(content).error().code(), Errc::kInvalid);
+}
+
+TEST_F(BlobTest, UploadBeginsAgainWhenItIsLostAndTheContentIsStillThere) {
+  FakeRegistry source;
+  const std::string content = noise(20 * kMiB);
+  source.add_blob(content);
+  const auto from = Registry::open(http_, options_for(source)).value();
+  server_.fault("PATCH", "/uploads/", 1, [&](const FakeRequest&, FakeResponse& response) {
+    server_.forget_uploads();
+    response.status = 404;
+  });
+  const auto copied = registry_->copy_blob(*from, descriptor_of(content));
+  ASSERT_TRUE(copied) << copied.error().message();
+  EXPECT_EQ(*copied, Arrival::kSent);
+  EXPECT_TRUE(server_.blob(sha256(content)) == content);
+  EXPECT_EQ(server_.count("POST", "/uploads/"), 2u);
+  // Not for ever, though.
+  server_.remove_blob(sha256(content));
+  server_.fault("PATCH", "/uploads/", FakeRegistry::kAlways,
+                [](const FakeRequest&, FakeResponse& response) { response.status = 404; });
+  EXPECT_EQ(registry_->copy_blob(*from, descriptor_of(content)).error().code(),
+            Errc::kFailedPrecondition);
+}
+
+TEST_F(BlobTest, SmallUploadBeginsAgainWhenItsOnlyRequestBreaks) {
+  for (const int status : {404, 500, 503}) {
+    server_.remove_blob(sha256("content"));
+    server_.clear_log();
+    server_.fault("PUT", "/uploads/", 1, [&](const FakeRequest&, FakeResponse& response) {
+      server_.remove_blob(sha256("content"));
+      server_.forget_uploads();
+      response = FakeResponse();
+      response.status = status;
+    });
+    const auto pushed = push("content");
+    ASSERT_TRUE(pushed) << pushed.error().message();
+    EXPECT_EQ(server_.blob(sha256("content")), "content");
+    EXPECT_EQ(server_.count("POST", "/uploads/"), 2u);
+  }
+}
+
+TEST_F(BlobTest, UploadWaitsAsLongAsItIsTold) {
+  const std::string content = noise(9 * kMiB);
+  server_.fault("PATCH", "/uploads/", 1, [](const FakeRequest&, FakeResponse& response) {
+    response.status = 429;
+    response.set("Retry-After", "1");
+  });
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_TRUE(push(content));
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(990));
+  EXPECT_TRUE(server_.blob(sha256(content)) == content);
+}
+
+TEST_F(BlobTest, UploadGoesOnWithANewTokenWhenTheOldOneExpires) {
+  server_.require_anonymous_bearer();
+  const std::string content = noise(20 * kMiB);
+  server_.fault("PATCH", "/uploads/", 1,
+                [&](const FakeRequest&, FakeResponse&) { server_.expire_tokens(); });
+  const auto pushed = push(content);
+  ASSERT_TRUE(pushed) << pushed.error().message();
+  EXPECT_TRUE(server_.blob(sha256(content)) == content);
+  EXPECT_EQ(server_.count("GET", "/token"), 2u);
+}
+
+class MountTest : public BlobTest {
+ protected:
+  MountTest() {
+    RegistryOptions options = options_for(server_);
+    options.repository = "library/source";
+    from_ = Registry::open(http_, options).value();
+    server_.add_blob(content_);
+    // The blobs of the fake are those of all repositories.
+    server_.fault("HEAD", "/library/web/", 1, [](const FakeRequest&, FakeResponse& response) {
+      response = FakeResponse();
+      response.status = 404;
+    });
+  }
+  Arrival copy() { return registry_->copy_blob(*from_, descriptor_of(content_)).value(); }
+
+  const std::string content_ = noise(9 * kMiB);
+  std::shared_ptr<Registry> from_;
+};
+
+TEST_F(MountTest, TakesNoBytes) {
+  EXPECT_EQ(copy(), Arrival::kMounted);
+  EXPECT_THAT(requests(), ElementsAre("HEAD 0", "POST 0"));
+  EXPECT_EQ(server_.log()[1].parameter("from"), "library/source");
+  EXPECT_EQ(copy(), Arrival::kWasThere);
+}
+
+TEST_F(MountTest, BecomesAnUploadWhereItIsNotWanted) {
+  server_.enable_mounts(false);
+  EXPECT_EQ(copy(), Arrival::kSent);
+  EXPECT_EQ(server_.count("POST", "/uploads/"), 1u) << "the upload that began instead";
+  for (const int status : {400, 403, 405}) {
+    server_.fault("HEAD", "/library/web/", 1, [](const FakeRequest&, FakeResponse& response) {
+      response = FakeResponse();
+      response.status = 404;
+    });
+    server_.fault("POST", "/uploads/", 1, [status](const FakeRequest&, FakeResponse& response) {
+      response = FakeResponse();
+      response.status = status;
+    });
+    EXPECT_EQ(copy(), Arrival::kSent) << status;
+  }
+}
+
+TEST_F(MountTest, IsNotTriedBetweenRegistries) {
+  FakeRegistry other;
+  const auto to = Registry::open(http_, options_for(other)).value();
+  EXPECT_EQ(*to->copy_blob(*from_, descriptor_of(content_)), Arrival::kSent);
+  for (const FakeRequest& request : other.log()) EXPECT_EQ(request.parameter("mount"), "");
+  EXPECT_TRUE(other.blob(sha256(content_)) == content_);
 }
 
 TEST_F(BlobTest, LostAnswerToTheLastRequestIsFoundOut) {
@@ -348,7 +468,7 @@ TEST_F(BlobTest, LostAnswerToTheLastRequestIsFoundOut) {
     response.end = FakeResponse::End::kReset;
   });
   ASSERT_TRUE(push("content"));
-  EXPECT_THAT(requests(), ElementsAre("POST 0", "PUT 7", "HEAD 0"));
+  EXPECT_THAT(requests(), ElementsAre("HEAD 0", "POST 0", "PUT 7", "HEAD 0"));
 }
 
 TEST_F(BlobTest, UploadEndsOnlyWhenTheBlobIsThere) {
@@ -417,7 +537,7 @@ TEST_F(BlobTest, UploadElsewhereGetsNoCredential) {
   auto writer = (*registry)->create_blob();
   ASSERT_TRUE(writer);
   ASSERT_TRUE((*writer)->write(as_bytes(content)));
-  const Status committed = (*writer)->commit(sha256(content));
+  const auto committed = (*writer)->commit(sha256(content));
   ASSERT_TRUE(committed) << committed.error().message();
   EXPECT_TRUE(storage.blob(sha256(content)) == content);
   EXPECT_GE(storage.log().size(), 3u);
@@ -449,7 +569,7 @@ TEST_F(BlobTest, UploadTakesAbsoluteLocations) {
 
 TEST_F(BlobTest, UploadAsksForPushOnlyWhenItIsNeeded) {
   server_.require_anonymous_bearer();
-  ASSERT_TRUE(push("content"));
+  ASSERT_TRUE(push(noise(9 * kMiB)));
   std::vector<std::string> scopes;
   for (const FakeRequest& request : server_.log()) {
     if (request.path == "/token") scopes.push_back(request.parameter("scope"));

@@ -380,7 +380,7 @@ TEST(RegistryTls, IsNeverLeftForPlainHttp) {
                [&](const FakeRequest&, FakeResponse& response) {
                  response.set("Location", plain.endpoint() + "/v2/x/blobs/uploads/1");
                });
-  const Status pushed = (*registry)->put_blob(as_bytes("new"), sha256("new"));
+  const auto pushed = (*registry)->put_blob(as_bytes("new"), sha256("new"));
   ASSERT_FALSE(pushed);
   EXPECT_EQ(pushed.error().code(), Errc::kDenied);
   EXPECT_TRUE(plain.log().empty());
