@@ -10,6 +10,8 @@
 #include "common/log.h"
 #include "converter/base_images.h"
 #include "converter/convert.h"
+#include "converter/platform.h"
+#include "converter/report.h"
 #include "oci/foreign_blob.h"
 #include "oci/http.h"
 
@@ -23,53 +25,22 @@ namespace {
 struct Arguments {
   std::string source;
   std::string target;
-  std::string platform;
+  std::vector<std::string> platforms;
   std::string report;
   std::string profile;
   std::vector<std::string> bases;
   std::string temporary;
   int level = DataLayerOptions{}.level;
   unsigned jobs = std::max(1u, std::thread::hardware_concurrency());
+  bool force = false;
   bool plain_http = false;
   bool foreign_layers = false;
   bool quiet = false;
 };
 
-oci::Json to_json(const ImageReport& image) {
-  const DataLayer& layer = image.data_layer;
-  return oci::Json{
-      {"platform", image.platform},
-      {"source", image.source.to_string()},
-      {"manifest", image.manifest.to_string()},
-      {"artifact", image.artifact.to_string()},
-      {"data_layer",
-       {{"digest", layer.anchor.data_layers[0].blob.to_string()},
-        {"diff_id", layer.anchor.data_layers[0].diff_id.to_string()},
-        {"size", layer.anchor.data_layers[0].size},
-        {"raw_size", layer.raw_size},
-        {"frames", layer.frames}}},
-      {"cdc_manifest",
-       {{"digest", layer.anchor.manifest.to_string()},
-        {"size", layer.manifest_size},
-        {"mount_size", layer.mount_size}}},
-      {"inodes", image.inodes},
-      {"chunks", layer.chunks},
-      {"content_bytes", image.content_bytes},
-      {"profile", {{"front_files", image.front_files}, {"unknown_paths", image.unknown_accesses}}},
-      {"warnings",
-       {{"duplicate_entries", image.warnings.duplicate_entries},
-        {"symlinked_parents", image.warnings.symlinked_parents},
-        {"ignored_whiteouts", image.warnings.ignored_whiteouts},
-        {"whiteout_devices", image.warnings.whiteout_devices},
-        {"dropped_xattrs", image.warnings.dropped_xattrs},
-        {"dropped_indexes", image.warnings.dropped_indexes}}},
-  };
-}
-
-Status write_report(const std::string& path, const ConvertReport& report) {
-  oci::Json json{{"digest", report.digest.to_string()}, {"images", oci::Json::array()}};
-  for (const auto& image : report.images) json["images"].push_back(to_json(image));
-  return replace_file(path, as_bytes(json.dump(2) + "\n"), 0644);
+// Somebody looks on; a pipe gets nothing but the result.
+bool is_watched(const Arguments& arguments) {
+  return !arguments.quiet && ::isatty(STDERR_FILENO) == 1;
 }
 
 Result<cdc::Profile> read_profile(const std::string& path) {
@@ -99,7 +70,11 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
   ConvertOptions options;
   options.data_layer.level = arguments.level;
   options.data_layer.jobs = arguments.jobs;
-  options.platform = arguments.platform;
+  for (const auto& text : arguments.platforms) {
+    IMSY_TRY_ASSIGN(auto platform, parse_platform(text));
+    options.platforms.push_back(std::move(platform));
+  }
+  options.force = arguments.force;
   IMSY_TRY_ASSIGN(options.profile, read_profile(arguments.profile));
   options.temporary = arguments.temporary.empty() ? std::filesystem::temp_directory_path()
                                                   : std::filesystem::path(arguments.temporary);
@@ -109,14 +84,16 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
       return oci::open_foreign_blob(http, layer, arguments.plain_http);
     };
   }
-  const OpenOptions open{http, arguments.plain_http, options.temporary, options.platform};
+  const OpenOptions open{http, arguments.plain_http, options.temporary, options.platforms};
   IMSY_TRY_ASSIGN(const auto bases, read_bases(arguments.bases, open));
   options.data_layer.known = bases.chunks();
   IMSY_TRY_ASSIGN(const auto from, open_source(source, open));
   IMSY_TRY_ASSIGN(const auto to, open_target(target, open));
-  Progress progress(!arguments.quiet && ::isatty(STDERR_FILENO) == 1);
+  Progress progress(is_watched(arguments));
   IMSY_TRY_ASSIGN(auto report, convert(*from, source, *to, target, options, progress));
-  if (!arguments.report.empty()) IMSY_TRY(write_report(arguments.report, report));
+  if (!arguments.report.empty()) {
+    IMSY_TRY(replace_file(arguments.report, as_bytes(to_json(report).dump(2) + "\n"), 0644));
+  }
   return report;
 }
 
@@ -126,18 +103,23 @@ void define(CLI::App& app, Arguments& arguments) {
                  "docker-archive:FILE[:reference], tar:FILE or dir:PATH (a root filesystem);\n"
                  "FILE may be -, the standard input")
       ->required();
-  app.add_option("DST", arguments.target,
-                 "where to write it: registry/repository:tag, oci:DIR[:tag] or\n"
-                 "oci-archive:FILE[:tag]; without a tag: latest")
+  app.add_option(
+         "DST", arguments.target,
+         "where to write it: registry/repository:tag, oci:DIR[:tag], oci-archive:FILE[:tag]\n"
+         "or docker-archive:FILE[:reference]; without a tag: latest")
       ->required();
   app.add_option("--level", arguments.level, "zstd level")
       ->check(CLI::Range(1, 22))
       ->capture_default_str();
   app.add_option("--jobs", arguments.jobs, "compressing threads; the result does not depend on it")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--platform", arguments.platform,
-                 "os/arch[/variant]: convert only this image of an index (default: all);\n"
-                 "for tar: and dir: what the image is for (default: this machine)");
+  app.add_option("--platform", arguments.platforms,
+                 "linux/arch[/variant]: convert only this image of an index; may be given several\n"
+                 "times, or as a list with commas (default: all images for linux). For tar: and\n"
+                 "dir: what the image is for (default: this machine)")
+      ->delimiter(',')
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--base", arguments.bases,
                  "a converted image that the nodes hold already, such as the previous version:\n"
                  "upgrades from it fetch less (may be given more than once)");
@@ -148,6 +130,7 @@ void define(CLI::App& app, Arguments& arguments) {
       "--tmp", arguments.temporary,
       "directory for temporary files: at most the image's inflated size, and as much again\n"
       "for each archive that is written, compressed, or a pipe (default: $TMPDIR)");
+  app.add_flag("--force", arguments.force, "convert also what DST has from an earlier conversion");
   app.add_flag("--plain-http", arguments.plain_http, "speak http, not https, to registries");
   app.add_flag("--allow-foreign-layers", arguments.foreign_layers,
                "fetch layers that the source does not hold from where its manifest says, over\n"
@@ -174,6 +157,7 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
     err << "imsy-convert: " << report.error().message() << '\n';
     return 1;
   }
+  if (is_watched(arguments)) err << to_text(*report);
   if (!arguments.quiet) out << report->digest.to_string() << '\n';
   return 0;
 }

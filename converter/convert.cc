@@ -1,12 +1,25 @@
 #include "converter/convert.h"
 
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "common/log.h"
+#include "converter/carrier.h"
 #include "converter/content_spool.h"
 #include "converter/image_writer.h"
+#include "converter/index_rewriter.h"
 #include "converter/layer_reader.h"
+#include "converter/platform.h"
+#include "converter/previous.h"
 #include "converter/source_image.h"
 
 namespace imsy::converter {
 namespace {
+
+constexpr const char* kOnlyLinux = "; only images for linux can be converted";
+constexpr unsigned kUploadTriesMax = 3;  // of a data layer that the target has lost
 
 // One conversion: from where, to where, how.
 struct Job {
@@ -16,34 +29,87 @@ struct Job {
   Progress& progress;
 };
 
-Result<DataLayer> upload_data_layer(Job& job, const PlannedImage& planned,
-                                    const ContentSpool& spool) {
-  IMSY_TRY_ASSIGN(const auto blob, job.to.create_blob());
-  IMSY_TRY_ASSIGN(auto layer,
-                  write_data_layer(planned, spool, job.options.data_layer, *blob, job.progress));
-  IMSY_TRY(blob->commit(layer.anchor.data_layers[0].blob));
-  return layer;
+// Very old images do not say.
+bool is_linux(const oci::Platform& platform) {
+  return platform.os.empty() || platform.os == "linux";
 }
 
-// Blobs before the manifest that names them, the manifest before its artifact.
-Status publish(Job& job, const ConvertedImage& image) {
-  IMSY_TRY(job.to.put_blob(as_bytes(image.anchor_tar), sha256(image.anchor_tar)));
-  IMSY_TRY(job.to.put_blob(as_bytes(image.config), sha256(image.config)));
-  IMSY_TRY(job.to.put_blob(as_bytes("{}"), sha256("{}")));
+bool is_chosen(const ConvertOptions& options, const oci::Platform& platform) {
+  return options.platforms.empty() ||
+         std::any_of(options.platforms.begin(), options.platforms.end(),
+                     [&](const auto& chosen) { return same_platform(chosen, platform); });
+}
+
+std::string chosen_names(const ConvertOptions& options) {
+  std::string names;
+  for (const auto& platform : options.platforms) {
+    names += (names.empty() ? "" : ", ") + platform_name(platform);
+  }
+  return names;
+}
+
+// A target that has lost what it got gets it again: the spool still holds everything.
+Result<DataLayer> upload_data_layer(Job& job, const PlannedImage& planned,
+                                    const ContentSpool& spool, Transfers& transfers) {
+  const auto upload = [&]() -> Result<DataLayer> {
+    IMSY_TRY_ASSIGN(const auto blob, job.to.create_blob());
+    IMSY_TRY_ASSIGN(auto layer,
+                    write_data_layer(planned, spool, job.options.data_layer, *blob, job.progress));
+    const auto& written = layer.anchor.data_layers[0];
+    IMSY_TRY_ASSIGN(const auto arrival, blob->commit(written.blob));
+    transfers.add(arrival, written.size);
+    return layer;
+  };
+  for (unsigned tries = 1;; ++tries) {
+    auto layer = upload();
+    const bool lost = !layer && layer.error().code() == Errc::kFailedPrecondition;
+    if (!lost || tries == kUploadTriesMax) return layer;
+  }
+}
+
+// Blobs before the manifest that names them, the manifest before its artifact, and the record of a
+// conversion when nothing is missing.
+Status publish(Job& job, const SourceImage& source, const ConvertedImage& image,
+               Transfers& transfers) {
+  std::vector<BlobTask> tasks;
+  for (const std::string_view blob : {std::string_view(image.anchor_tar),
+                                      std::string_view(image.config), std::string_view("{}")}) {
+    tasks.push_back(
+        {blob.size(), [&job, blob] { return job.to.put_blob(as_bytes(blob), sha256(blob)); }});
+  }
+  IMSY_TRY(send_blobs(job.to, tasks, transfers));
   IMSY_TRY(job.to.put_manifest(image.manifest, ""));
   IMSY_TRY(job.to.put_manifest(image.artifact, ""));
-  return job.to.add_referrer(image.manifest.digest, image.artifact_descriptor);
+  IMSY_TRY(job.to.add_referrer(image.manifest.digest, image.artifact_descriptor));
+  if (job.to.repository() == nullptr) return {};
+  return record_conversion(*job.to.repository(), source.document, image.manifest.digest,
+                           options_text(job.options.data_layer, job.options.profile));
 }
 
 struct Converted {
   oci::Document manifest;
-  oci::Descriptor descriptor;
   ImageReport report;
 };
 
+// What an earlier conversion has left in the target.
+std::optional<Converted> reuse(Job& job, const SourceImage& source) {
+  if (job.options.force || job.to.repository() == nullptr) return std::nullopt;
+  auto previous = find_previous(*job.to.repository(), source.document,
+                                options_text(job.options.data_layer, job.options.profile));
+  if (!previous) return std::nullopt;
+  ImageReport report;
+  report.platform = platform_name(source.config.platform);
+  report.source = source.document.digest;
+  report.manifest = previous->manifest.digest;
+  report.artifact = previous->artifact;
+  report.reused = true;
+  report.data_layer.anchor = std::move(previous->anchor);
+  return Converted{std::move(previous->manifest), std::move(report)};
+}
+
 // The conversion of one image, on one screen.
-Result<Converted> convert_image(Job& job, oci::Document document) {
-  IMSY_TRY_ASSIGN(const SourceImage source, read_image(job.from, std::move(document)));
+Result<Converted> convert_image(Job& job, const SourceImage& source) {
+  if (auto known = reuse(job, source)) return std::move(*known);
   std::uint64_t bytes = 0;
   for (const auto& layer : source.manifest.layers) bytes += layer.size;
   job.progress.begin_image(platform_name(source.config.platform), bytes);
@@ -55,13 +121,13 @@ Result<Converted> convert_image(Job& job, oci::Document document) {
   for (std::size_t i = 0; i < source.manifest.layers.size(); ++i) {
     IMSY_TRY(reader.read(source.manifest.layers[i], source.config.diff_ids[i]));
   }
+  ImageReport report;
   IMSY_TRY_ASSIGN(const auto planned, plan_image(tree, spool, job.options.profile));
-  IMSY_TRY_ASSIGN(const auto layer, upload_data_layer(job, planned, spool));
+  IMSY_TRY_ASSIGN(const auto layer, upload_data_layer(job, planned, spool, report.transfers));
   IMSY_TRY_ASSIGN(const auto image,
                   make_image(source.document, source.manifest, source.config, layer.anchor));
-  IMSY_TRY(publish(job, image));
+  IMSY_TRY(publish(job, source, image, report.transfers));
 
-  ImageReport report;
   report.platform = platform_name(source.config.platform);
   report.source = source.document.digest;
   report.manifest = image.manifest.digest;
@@ -74,7 +140,34 @@ Result<Converted> convert_image(Job& job, oci::Document document) {
   report.warnings = tree.warnings();
   report.front_files = planned.order.front().size();
   report.unknown_accesses = planned.unknown_accesses;
-  return Converted{image.manifest, image.manifest_descriptor, report};
+  return Converted{image.manifest, report};
+}
+
+// What the source names is one manifest.
+Result<oci::Document> convert_single(Job& job, oci::Document document, ConvertReport& report) {
+  IMSY_TRY_ASSIGN(const auto manifest, oci::parse_manifest(document));
+  if (!is_image(manifest)) return Error(Errc::kInvalid, "is no image but an artifact");
+  IMSY_TRY_ASSIGN(const auto source, read_image(job.from, std::move(document)));
+  const oci::Platform& platform = source.config.platform;
+  if (!is_chosen(job.options, platform)) {
+    return Error(Errc::kNotFound, "is an image for " + platform_name(platform) + ", not for " +
+                                      chosen_names(job.options));
+  }
+  if (!is_linux(platform)) {
+    return Error(Errc::kInvalid, "is an image for " + platform_name(platform) + kOnlyLinux);
+  }
+  IMSY_TRY_ASSIGN(auto image, convert_image(job, source));
+  report.images.push_back(image.report);
+  return std::move(image.manifest);
+}
+
+// --- indexes ---
+
+// What may be an image to convert, as far as the entry says.
+bool may_be_image(const IndexRewriter& index, std::size_t entry) {
+  const oci::Descriptor& descriptor = index.entries()[entry];
+  return oci::is_manifest(descriptor.media_type) && descriptor.artifact_type.empty() &&
+         !index.is_attestation(entry) && (!descriptor.platform || is_linux(*descriptor.platform));
 }
 
 // Archives often hold the image of one platform, with the index of all.
@@ -85,35 +178,120 @@ Error missing_image(const oci::Platform& platform, const Error& error) {
                                  "; to convert one of the others, name it with --platform");
 }
 
-Result<oci::Document> convert_index(Job& job, const oci::Document& document,
+// Some artifacts have the configuration of an image, and other things than layers.
+bool has_only_layers(const oci::Manifest& manifest) {
+  return std::all_of(manifest.layers.begin(), manifest.layers.end(),
+                     [](const auto& layer) { return oci::is_layer(layer.media_type); });
+}
+
+// The image behind an entry; nothing when it is none, or not one to convert.
+Result<std::optional<SourceImage>> read_entry(Job& job, const oci::Descriptor& entry) {
+  auto document = job.from.get_manifest(entry.digest.to_string());
+  if (!document && !entry.platform && document.error().code() == Errc::kNotFound) {
+    return std::optional<SourceImage>();
+  }
+  if (!document) return document.error();
+  IMSY_TRY_ASSIGN(const auto manifest, oci::parse_manifest(*document));
+  if (!is_image(manifest) || !has_only_layers(manifest)) return std::optional<SourceImage>();
+  IMSY_TRY_ASSIGN(auto source, read_image(job.from, std::move(*document)));
+  const oci::Platform& platform = source.config.platform;
+  if (!is_linux(platform)) return std::optional<SourceImage>();
+  if (!entry.platform && !is_chosen(job.options, platform)) return std::optional<SourceImage>();
+  return std::optional(std::move(source));
+}
+
+// Every chosen platform must be there: a pipeline that asks for two wants both.
+Status check_chosen(const ConvertOptions& options, const std::vector<oci::Platform>& there) {
+  for (const auto& chosen : options.platforms) {
+    if (std::any_of(there.begin(), there.end(),
+                    [&](const auto& platform) { return same_platform(platform, chosen); })) {
+      continue;
+    }
+    return Error(Errc::kNotFound, "the index holds no image for platform " + platform_name(chosen));
+  }
+  return {};
+}
+
+// The same before any work is done, as far as the entries say what they are for.
+Status check_listed(const Job& job, const IndexRewriter& index) {
+  std::vector<oci::Platform> listed;
+  for (std::size_t i = 0; i < index.entries().size(); ++i) {
+    if (!may_be_image(index, i)) continue;
+    if (!index.entries()[i].platform) return {};
+    if (is_chosen(job.options, *index.entries()[i].platform)) {
+      listed.push_back(*index.entries()[i].platform);
+    }
+  }
+  if (job.to.holds_one_image() && listed.size() > 1) {
+    return Error(Errc::kInvalid, job.to.name() + " can hold one image, but there are " +
+                                     std::to_string(listed.size()) +
+                                     "; choose one with --platform");
+  }
+  return check_chosen(job.options, listed);
+}
+
+Status convert_images(Job& job, IndexRewriter& index, ConvertReport& report) {
+  struct Done {
+    oci::Descriptor manifest;
+    oci::Platform platform;
+  };
+  std::map<Digest, Done> done;  // one image may stand there for several platforms
+  std::vector<oci::Platform> found;
+  IMSY_TRY(check_listed(job, index));
+  for (std::size_t i = 0; i < index.entries().size(); ++i) {
+    const oci::Descriptor& entry = index.entries()[i];
+    if (!may_be_image(index, i)) continue;
+    if (entry.platform && !is_chosen(job.options, *entry.platform)) continue;
+    if (!done.contains(entry.digest)) {
+      const auto source = read_entry(job, entry);
+      if (!source && entry.platform) return missing_image(*entry.platform, source.error());
+      if (!source) return source.error();
+      if (!*source) continue;
+      const oci::Platform& platform = (*source)->config.platform;
+      auto image = convert_image(job, **source);
+      if (!image) return image.error().with_context(platform_name(platform));
+      report.images.push_back(image->report);
+      done.emplace(entry.digest, Done{image->manifest.describe(), platform});
+    }
+    const Done& image = done.at(entry.digest);
+    index.convert(i, image.manifest);
+    found.push_back(entry.platform.value_or(image.platform));
+  }
+  IMSY_TRY(check_chosen(job.options, found));
+  if (!found.empty()) return {};
+  return Error(Errc::kInvalid, "the index holds no image that can be converted");
+}
+
+Status carry_rest(Job& job, IndexRewriter& index, ConvertReport& report) {
+  Carrier carrier(job.from, job.to);
+  for (std::size_t i = 0; i < index.entries().size(); ++i) {
+    const bool wanted = job.options.platforms.empty() || index.attests_converted(i);
+    if (index.is_converted(i) || !wanted) continue;
+    const Digest& digest = index.entries()[i].digest;
+    const Status copied = carrier.copy(index.entries()[i]);
+    if (copied) {
+      index.carry(i);
+      report.carried.push_back(digest);
+      continue;
+    }
+    const Error& error = copied.error();
+    if (error.code() != Errc::kNotFound && error.code() != Errc::kInvalid) {
+      return error.with_context("carrying " + digest.to_string() + " through");
+    }
+    log::warn("an entry of the index is left out digest={} reason={}", digest.to_string(),
+              log::printable(error.message()));
+    report.left_out.push_back({digest, error.message()});
+  }
+  report.carried_transfers = carrier.transfers();
+  return {};
+}
+
+Result<oci::Document> convert_index(Job& job, const oci::Document& original,
                                     ConvertReport& report) {
-  IMSY_TRY_ASSIGN(const auto index, oci::parse_index(document));
-  oci::Index converted;
-  converted.media_type = oci::media_type::kOciIndex;
-  converted.annotations = index.annotations;
-  for (const auto& entry : index.manifests) {
-    // What describes the original image is left behind with it.
-    if (!is_image_for(entry, job.options.platform)) continue;
-    auto original = job.from.get_manifest(entry.digest.to_string());
-    if (!original) return missing_image(*entry.platform, original.error());
-    auto image = convert_image(job, std::move(*original));
-    if (!image) return image.error().with_context(platform_name(*entry.platform));
-    image->descriptor.platform = entry.platform;
-    image->descriptor.annotations = entry.annotations;
-    converted.manifests.push_back(image->descriptor);
-    report.images.push_back(image->report);
-  }
-  if (converted.manifests.empty()) {
-    return Error(Errc::kNotFound,
-                 job.options.platform.empty()
-                     ? "the index holds no image manifest"
-                     : "the index holds no image for platform " + job.options.platform);
-  }
-  oci::Document made;
-  made.media_type = oci::media_type::kOciIndex;
-  made.bytes = converted.to_json().dump();
-  made.digest = sha256(made.bytes);
-  return made;
+  IMSY_TRY_ASSIGN(auto index, IndexRewriter::open(original));
+  IMSY_TRY(convert_images(job, index, report));
+  IMSY_TRY(carry_rest(job, index, report));
+  return index.finish();
 }
 
 }  // namespace
@@ -123,22 +301,18 @@ Result<ConvertReport> convert(oci::ImageSource& from, const Location& source, oc
                               Progress& progress) {
   Job job{from, to, options, progress};
   ConvertReport report;
-  IMSY_TRY_ASSIGN(auto document, from.get_manifest(source.object));
-
-  oci::Document published;
-  if (oci::is_index(document.media_type)) {
-    auto index = convert_index(job, document, report);
-    if (!index) return index.error().with_context(source.text);
-    published = std::move(*index);
-  } else {
-    auto image = convert_image(job, std::move(document));
-    if (!image) return image.error().with_context(source.text);
-    report.images.push_back(image->report);
-    published = std::move(image->manifest);
+  for (const auto& platform : options.platforms) {
+    if (is_linux(platform)) continue;
+    return Error(Errc::kInvalid, "platform " + platform_name(platform) + kOnlyLinux);
   }
-  IMSY_TRY(to.put_manifest(published, target.object.empty() ? "latest" : target.object));
+  IMSY_TRY_ASSIGN(auto document, from.get_manifest(source.object));
+  auto published = oci::is_index(document.media_type)
+                       ? convert_index(job, document, report)
+                       : convert_single(job, std::move(document), report);
+  if (!published) return published.error().with_context(source.text);
+  IMSY_TRY(to.put_manifest(*published, target.object.empty() ? "latest" : target.object));
   IMSY_TRY(to.finish());
-  report.digest = published.digest;
+  report.digest = published->digest;
   return report;
 }
 

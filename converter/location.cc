@@ -106,12 +106,17 @@ Source docker_archive_source(const Location& location, const OpenOptions& option
   return shared<oci::ImageSource>(oci::open_docker_archive(location.path, options.temporary));
 }
 
+Target docker_archive_target(const Location& location, const OpenOptions& options) {
+  return shared<oci::ImageTarget>(
+      oci::create_docker_archive(location.path, location.object, options.temporary));
+}
+
 Source tar_source(const Location& location, const OpenOptions& options) {
-  return shared<oci::ImageSource>(open_tar(location.path, options.platform, options.temporary));
+  return shared<oci::ImageSource>(open_tar(location.path, options.platforms, options.temporary));
 }
 
 Source directory_source(const Location& location, const OpenOptions& options) {
-  return shared<oci::ImageSource>(open_directory(location.path, options.platform));
+  return shared<oci::ImageSource>(open_directory(location.path, options.platforms));
 }
 
 // The last one takes what has no prefix.
@@ -120,7 +125,7 @@ constexpr std::array<Transport, 6> kTransports = {{
     {"oci-archive:", "oci-archive:FILE[:tag]", parse_path_and_tag, oci_archive_source,
      oci_archive_target},
     {"docker-archive:", "docker-archive:FILE[:reference]", parse_path_and_reference,
-     docker_archive_source, nullptr},
+     docker_archive_source, docker_archive_target},
     {"tar:", "tar:FILE", parse_path, tar_source, nullptr},
     {"dir:", "dir:PATH", parse_path, directory_source, nullptr},
     {"", "registry/repository:tag", parse_registry, registry_source, registry_target},
@@ -171,7 +176,7 @@ Status Location::check_writable() const {
   if (path == "-") {
     return Error(Errc::kInvalid, text + ": the standard input cannot be written to; name a file");
   }
-  if (object.starts_with("sha256:")) {
+  if (object.find("sha256:") != std::string::npos) {
     return Error(Errc::kInvalid, text + ": the target needs a tag, not a digest");
   }
   return {};

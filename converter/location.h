@@ -3,7 +3,7 @@
 //   registry/repository[:tag|@digest]      a registry, parsed as Docker does
 //   oci:DIR[:tag]                          an OCI image layout
 //   oci-archive:FILE[:tag]                 an OCI image layout in a tar file
-//   docker-archive:FILE[:reference]        what `docker save` writes; only to read
+//   docker-archive:FILE[:reference]        what `docker save` writes and `docker load` reads
 //   tar:FILE                               a root filesystem; only to read
 //   dir:PATH                               a root filesystem; only to read
 //
@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "oci/http.h"
 #include "oci/repository.h"
@@ -41,10 +42,10 @@ struct Location {
 
 // What opening needs besides the location.
 struct OpenOptions {
-  oci::HttpClient& http;            // must outlive what is opened
-  bool plain_http = false;          // to registries
-  std::filesystem::path temporary;  // directory for what cannot be read or written at once
-  std::string platform;  // of root filesystems: "linux/arch[/variant]", "": the machine's
+  oci::HttpClient& http;                 // must outlive what is opened
+  bool plain_http = false;               // to registries
+  std::filesystem::path temporary;       // directory for what cannot be read or written at once
+  std::vector<oci::Platform> platforms;  // of root filesystems: at most one, none: the machine's
 };
 
 Result<std::shared_ptr<oci::ImageSource>> open_source(const Location& location,

@@ -1,15 +1,13 @@
 #include "converter/rootfs_source.h"
 
-#include <sys/utsname.h>
-
 #include <algorithm>
-#include <array>
 #include <functional>
 #include <utility>
 
 #include "common/io.h"
 #include "converter/directory_tar.h"
 #include "converter/measured_reader.h"
+#include "converter/platform.h"
 #include "oci/archive.h"
 #include "oci/decompress.h"
 #include "oci/file_set.h"
@@ -57,45 +55,10 @@ Result<Layer> measure(ByteReader& input, bool plain) {
   return layer;
 }
 
-// As Go calls the architectures, whose names the specification uses.
-oci::Platform machine_platform() {
-  struct Known {
-    std::string_view machine, architecture, variant;
-  };
-  static constexpr std::array<Known, 7> kKnown = {{{"x86_64", "amd64", ""},
-                                                   {"aarch64", "arm64", ""},
-                                                   {"armv7l", "arm", "v7"},
-                                                   {"armv6l", "arm", "v6"},
-                                                   {"i686", "386", ""},
-                                                   {"i386", "386", ""},
-                                                   {"loongarch64", "loong64", ""}}};
-  struct utsname machine {};
-  ::uname(&machine);
-  oci::Platform platform{"linux", machine.machine, "", ""};  // riscv64, s390x, ppc64le
-  for (const Known& known : kKnown) {
-    if (known.machine != platform.architecture) continue;
-    platform.architecture = known.architecture;
-    platform.variant = known.variant;
-    break;
-  }
-  return platform;
-}
-
-Result<oci::Platform> parse_platform(const std::string& text) {
-  if (text.empty()) return machine_platform();
-  const std::size_t first = text.find('/');
-  const std::size_t second = first == std::string::npos ? first : text.find('/', first + 1);
-  oci::Platform platform;
-  platform.os = text.substr(0, first);
-  if (first != std::string::npos) {
-    platform.architecture = text.substr(first + 1, second - first - 1);
-  }
-  if (second != std::string::npos) platform.variant = text.substr(second + 1);
-  const bool more = platform.variant.find('/') != std::string::npos;
-  if (platform.os != "linux" || platform.architecture.empty() || more) {
-    return Error(Errc::kInvalid, "platform \"" + text + "\": must be linux/ARCH[/VARIANT]");
-  }
-  return platform;
+Result<oci::Platform> only_platform(const std::vector<oci::Platform>& platforms) {
+  if (platforms.empty()) return machine_platform();
+  if (platforms.size() == 1 && platforms.front().os == "linux") return platforms.front();
+  return Error(Errc::kInvalid, "a root filesystem is for one platform, linux/ARCH[/VARIANT]");
 }
 
 std::string config_for(const oci::Platform& platform, const Digest& diff_id) {
@@ -202,9 +165,9 @@ Result<std::unique_ptr<oci::ImageSource>> make_source(const std::string& name,
 }  // namespace
 
 Result<std::unique_ptr<oci::ImageSource>> open_tar(const std::filesystem::path& file,
-                                                   const std::string& platform,
+                                                   const std::vector<oci::Platform>& platforms,
                                                    const std::filesystem::path& temporary) {
-  IMSY_TRY_ASSIGN(const oci::Platform parsed, parse_platform(platform));
+  IMSY_TRY_ASSIGN(const oci::Platform parsed, only_platform(platforms));
   const std::string name = "tar:" + file.string();
   auto input = oci::open_input(file);
   if (!input) return input.error().with_context(name);
@@ -219,9 +182,9 @@ Result<std::unique_ptr<oci::ImageSource>> open_tar(const std::filesystem::path& 
                      "changed while it was read");
 }
 
-Result<std::unique_ptr<oci::ImageSource>> open_directory(const std::filesystem::path& path,
-                                                         const std::string& platform) {
-  IMSY_TRY_ASSIGN(const oci::Platform parsed, parse_platform(platform));
+Result<std::unique_ptr<oci::ImageSource>> open_directory(
+    const std::filesystem::path& path, const std::vector<oci::Platform>& platforms) {
+  IMSY_TRY_ASSIGN(const oci::Platform parsed, only_platform(platforms));
   return make_source(
       "dir:" + path.string(), open_directory_tar(path, Warn::kYes), true,
       [path] { return open_directory_tar(path, Warn::kNo); }, parsed,

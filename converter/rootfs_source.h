@@ -14,15 +14,15 @@
 namespace imsy::converter {
 
 // `file`, plain, gzip or zstd; "-" is the standard input. What cannot be read twice is kept in an
-// unnamed file in `temporary`. `platform`: "linux/arch[/variant]", or "" for the machine's own.
+// unnamed file in `temporary`. `platforms`: what the image is for, one; none: this machine.
 // Opening reads all of it once, for its digests.
 Result<std::unique_ptr<oci::ImageSource>> open_tar(const std::filesystem::path& file,
-                                                   const std::string& platform,
+                                                   const std::vector<oci::Platform>& platforms,
                                                    const std::filesystem::path& temporary);
 
 // The tree below `path`, as converter/directory_tar.h says. It is read twice, first for its digest:
 // a tree that changes in between is kCorrupt.
-Result<std::unique_ptr<oci::ImageSource>> open_directory(const std::filesystem::path& path,
-                                                         const std::string& platform);
+Result<std::unique_ptr<oci::ImageSource>> open_directory(
+    const std::filesystem::path& path, const std::vector<oci::Platform>& platforms);
 
 }  // namespace imsy::converter

@@ -25,14 +25,15 @@ Result<SourceImage> read_image(oci::ImageSource& source, oci::Document document)
   return image;
 }
 
-std::string platform_name(const oci::Platform& platform) {
-  const std::string name = platform.os + "/" + platform.architecture;
-  return platform.variant.empty() ? name : name + "/" + platform.variant;
+bool is_image(const oci::Manifest& manifest) {
+  const std::string& config = manifest.config.media_type;
+  return manifest.artifact_type.empty() &&
+         (config == oci::media_type::kOciConfig || config == oci::media_type::kDockerConfig);
 }
 
 bool is_image_for(const oci::Descriptor& entry, const std::string& platform) {
   if (!oci::is_manifest(entry.media_type) || !entry.platform) return false;
-  if (entry.platform->os == "unknown" || !entry.artifact_type.empty()) return false;
+  if (entry.platform->os != "linux" || !entry.artifact_type.empty()) return false;
   return platform.empty() || platform_name(*entry.platform) == platform;
 }
 

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "converter/platform.h"
 #include "oci/repository.h"
 
 namespace imsy::converter {
@@ -19,11 +20,12 @@ struct SourceImage {
 // malformed, or their layers do not pair; else errors of `source`.
 Result<SourceImage> read_image(oci::ImageSource& source, oci::Document document);
 
-// "os/arch" or "os/arch/variant".
-std::string platform_name(const oci::Platform& platform);
+// Whether the manifest says that it is an image's, and not one of the artifacts that are kept as
+// manifests too.
+bool is_image(const oci::Manifest& manifest);
 
-// Whether the entry of an index is an image for `platform`, or with "" for any. Others
-// (attestations and the like) describe an image.
+// Whether the entry of an index is an image for `platform`, or with "" for any Linux. Others are
+// attestations and the like, or go through conversions as they are.
 bool is_image_for(const oci::Descriptor& entry, const std::string& platform);
 
 }  // namespace imsy::converter

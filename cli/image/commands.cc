@@ -66,15 +66,21 @@ class Session {
       : command_(command), progress_(reads == Reads::kLayers && ::isatty(STDERR_FILENO) == 1) {}
 
   Result<Place> open(const std::string& place) {
-    return Place::open(place, options(), {command_.stop, progress_});
+    IMSY_TRY_ASSIGN(const auto given, options());
+    return Place::open(place, given, {command_.stop, progress_});
   }
   Result<std::shared_ptr<oci::ImageTarget>> open_target(const converter::Location& location) {
-    return converter::open_target(location, options());
+    IMSY_TRY_ASSIGN(const auto given, options());
+    return converter::open_target(location, given);
   }
 
  private:
-  converter::OpenOptions options() {
-    return {http_, command_.plain_http, command_.temporary_directory(), command_.platform};
+  Result<converter::OpenOptions> options() {
+    converter::OpenOptions given{http_, command_.plain_http, command_.temporary_directory(), {}};
+    if (command_.platform.empty()) return given;
+    IMSY_TRY_ASSIGN(auto platform, converter::parse_platform(command_.platform));
+    given.platforms.push_back(std::move(platform));
+    return given;
   }
 
   const Command& command_;

@@ -22,14 +22,14 @@ def two_layers():
 def layers(box, source):
     """Digests of anchor and data layer that this source is converted to."""
     target = oci.Layout(box.path("target"))
-    imsy.convert(source, f"oci:{target.folder}:c", "--tmp", box.folder)
+    imsy.convert(source, f"oci:{target.folder}:c", "--force", "--tmp", box.folder)
     return [layer["digest"] for layer in target.read_json(target.tags()["c"])["layers"]]
 
 
 def piped(box, source, data):
     """The same with the source's bytes on the standard input."""
     target = oci.Layout(box.path("target"))
-    subprocess.run([env.program("imsy-convert"), "--quiet", "--tmp", box.folder, source,
+    subprocess.run([env.program("imsy-convert"), "--quiet", "--force", "--tmp", box.folder, source,
                     f"oci:{target.folder}:c"], input=data, check=True)
     return [layer["digest"] for layer in target.read_json(target.tags()["c"])["layers"]]
 
@@ -61,6 +61,16 @@ def read_by_others(box, foreign, source, expected):
     foreign.skopeo("copy", "--preserve-digests", f"oci-archive:{archive}:v1",
                    f"oci:{copied.folder}:v1")
     check.equal(described["Digest"], copied.tags()["v1"]["digest"], "manifest that skopeo copied")
+    saved = box.folder / "to-load.tar"
+    imsy.convert(source, f"docker-archive:{saved}:web:v1")
+    config = json.loads(foreign.skopeo("inspect", "--config", f"docker-archive:{saved}:web:v1")
+                        .stdout)
+    check.equal(2, len(config["rootfs"]["diff_ids"]), "diffIDs that skopeo finds as docker would")
+    loaded = oci.Layout(box.path("loaded"))
+    foreign.skopeo("copy", f"docker-archive:{saved}:docker.io/library/web:v1",
+                   f"oci:{loaded.folder}:v1")  # unpacks the layers, and checks their diffIDs
+    foreign.podman("load", "--input", saved)
+    check.contains("docker.io/library/web", foreign.podman("images").stdout, "what podman loaded")
 
 
 def test():

@@ -1,112 +1,17 @@
-// Whole conversions between OCI layouts in temporary directories.
+// Conversions of one image.
 #include "converter/convert.h"
 
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <stdlib.h>
 
-#include "cdc/frame.h"
 #include "converter/base_images.h"
 #include "converter/image_writer.h"
-#include "oci/layout.h"
-#include "tests/unit/converter/memory_streams.h"
+#include "tests/unit/converter/convert_fixture.h"
 
 namespace imsy::converter {
 namespace {
 
 using oci::tar::Type;
 using testing::HasSubstr;
-using testing_support::header;
-using testing_support::noise;
-using testing_support::TarBuilder;
-using testing_support::text;
-
-class ConvertTest : public testing::Test {
- protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "imsy-convert-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    directory_ = name;
-    source_ = oci::Layout::open_or_create(directory_ / "source").value();
-    target_ = oci::Layout::open_or_create(directory_ / "target").value();
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
-  oci::Descriptor put(oci::Repository& repository, std::string_view media_type, ByteSpan bytes) {
-    oci::Descriptor descriptor;
-    descriptor.media_type = media_type;
-    descriptor.digest = sha256(bytes);
-    descriptor.size = bytes.size();
-    EXPECT_TRUE(repository.put_blob(bytes, descriptor.digest));
-    return descriptor;
-  }
-
-  // An image of two layers, the second compressed; `arch` varies the configuration.
-  oci::Document make_image(const std::string& arch = "amd64", const std::string& tag = "v1") {
-    const Bytes base = TarBuilder()
-                           .add(header(Type::kDirectory, "etc/"))
-                           .add(header(Type::kRegular, "etc/old"), text("old"))
-                           .add(header(Type::kRegular, "etc/kept"), noise(400'000, 1))
-                           .finish();
-    const Bytes top = TarBuilder()
-                          .add(header(Type::kRegular, "etc/.wh.old"))
-                          .add(header(Type::kRegular, "new"), text("new " + arch))
-                          .finish();
-    const auto first = put(*source_, oci::media_type::kOciLayer, base);
-    const auto second =
-        put(*source_, oci::media_type::kOciLayerZstd, cdc::FrameEncoder(3).encode(top));
-    return put_image(arch, tag, {first, second}, {sha256(base), sha256(top)});
-  }
-
-  oci::Document put_image(const std::string& arch, const std::string& tag,
-                          std::vector<oci::Descriptor> layers, std::vector<Digest> diff_ids) {
-    oci::Json config{{"architecture", arch},
-                     {"os", "linux"},
-                     {"created", "2024-01-02T03:04:05Z"},
-                     {"config", {{"Cmd", {"/new"}}}},
-                     {"history", oci::Json::array()},
-                     {"rootfs", {{"type", "layers"}, {"diff_ids", oci::Json::array()}}}};
-    for (const auto& id : diff_ids) config["rootfs"]["diff_ids"].push_back(id.to_string());
-    oci::Manifest manifest;
-    manifest.media_type = oci::media_type::kOciManifest;
-    manifest.config = put(*source_, oci::media_type::kOciConfig, as_bytes(config.dump()));
-    manifest.layers = std::move(layers);
-    manifest.annotations["org.example.kept"] = "yes";
-    return put_document(oci::media_type::kOciManifest, manifest.to_json(), tag);
-  }
-
-  oci::Document put_document(std::string_view media_type, const oci::Json& json,
-                             const std::string& tag) {
-    oci::Document document;
-    document.media_type = media_type;
-    document.bytes = json.dump();
-    document.digest = sha256(document.bytes);
-    EXPECT_TRUE(source_->put_manifest(document, tag));
-    return document;
-  }
-
-  Result<ConvertReport> run(const std::string& platform = "", unsigned jobs = 2) {
-    ConvertOptions options;
-    options.data_layer.level = 3;
-    options.data_layer.jobs = jobs;
-    options.platform = platform;
-    options.temporary = directory_;
-    Progress progress(false);
-    const auto from = Location::parse("oci:" + (directory_ / "source").string() + ":v1").value();
-    const auto to = Location::parse("oci:" + (directory_ / "target").string() + ":c1").value();
-    return convert(*source_, from, *target_, to, options, progress);
-  }
-
-  oci::Manifest converted_manifest() {
-    const auto entry = target_->find("c1").value();
-    return oci::parse_manifest(target_->get_manifest(entry.digest.to_string()).value()).value();
-  }
-
-  std::filesystem::path directory_;
-  std::unique_ptr<oci::Layout> source_;
-  std::unique_ptr<oci::Layout> target_;
-};
-
 TEST_F(ConvertTest, TheAnchorProvesTheChain) {
   make_image();
   ASSERT_TRUE(run());
@@ -204,64 +109,18 @@ TEST_F(ConvertTest, TheArtifactIsFoundFromTheImage) {
 
 TEST_F(ConvertTest, IsDeterministic) {
   make_image();
-  const auto once = run("", 1).value();
-  const auto again = run("", 8).value();
+  const auto once = run({}, 1).value();
+  const auto again = run({}, 8).value();
   EXPECT_EQ(once.digest, again.digest);
 }
 
-TEST_F(ConvertTest, AnIndexStaysAnIndex) {
-  const auto amd = make_image("amd64", "a");
-  const auto arm = make_image("arm64", "b");
-  oci::Index index;
-  index.media_type = oci::media_type::kOciIndex;
-  for (const auto& [document, arch] : {std::pair(amd, "amd64"), std::pair(arm, "arm64")}) {
-    oci::Descriptor entry;
-    entry.media_type = document.media_type;
-    entry.digest = document.digest;
-    entry.size = document.bytes.size();
-    entry.platform = oci::Platform{"linux", arch, "", ""};
-    index.manifests.push_back(entry);
-  }
-  auto attestation = index.manifests[0];
-  attestation.platform = oci::Platform{"unknown", "unknown", "", ""};
-  index.manifests.push_back(attestation);
-  put_document(oci::media_type::kOciIndex, index.to_json(), "v1");
-
-  ASSERT_TRUE(run());
-  const auto entry = target_->find("c1").value();
-  const auto made =
-      oci::parse_index(target_->get_manifest(entry.digest.to_string()).value()).value();
-  ASSERT_EQ(made.manifests.size(), 2u);
-  EXPECT_EQ(made.manifests[1].platform->architecture, "arm64");
-
-  ASSERT_TRUE(run("linux/arm64"));
-  const auto only = target_->find("c1").value();
-  EXPECT_EQ(oci::parse_index(target_->get_manifest(only.digest.to_string()).value())
-                .value()
-                .manifests.size(),
-            1u);
-  const auto none = run("linux/riscv64");
-  ASSERT_FALSE(none);
-  EXPECT_THAT(none.error().message(), HasSubstr("linux/riscv64"));
-}
-
-TEST_F(ConvertTest, AnIndexWithOneOfItsImagesIsConvertedByPlatform) {
-  const auto amd = make_image("amd64", "a");
-  oci::Index index;
-  index.media_type = oci::media_type::kOciIndex;
-  for (const char* arch : {"amd64", "arm64"}) {
-    oci::Descriptor entry = amd.describe();
-    entry.platform = oci::Platform{"linux", arch, "", ""};
-    if (std::string_view(arch) == "arm64") entry.digest = sha256("not in the layout");
-    index.manifests.push_back(entry);
-  }
-  put_document(oci::media_type::kOciIndex, index.to_json(), "v1");
-  const auto all = run();
-  ASSERT_FALSE(all);
-  EXPECT_THAT(all.error().message(), HasSubstr("linux/arm64"));
-  EXPECT_THAT(all.error().message(), HasSubstr("--platform"));
-  EXPECT_FALSE(target_->find("c1"));
-  EXPECT_TRUE(run("linux/amd64"));
+TEST_F(ConvertTest, AChosenPlatformMustBeTheImages) {
+  make_image("arm64");
+  const auto other = run({"linux/amd64"});
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().code(), Errc::kNotFound);
+  EXPECT_THAT(other.error().message(), HasSubstr("for linux/arm64, not for linux/amd64"));
+  EXPECT_TRUE(run({"linux/amd64", "linux/aarch64"}));
 }
 
 // What is wrong with the source must be named, and no tag may appear in the target.
@@ -329,6 +188,28 @@ TEST_F(ConvertRefuses, AnEntryThatNoNodeCouldServeAndNamesLayerAndPath) {
   const auto message = refusal();
   EXPECT_THAT(message, HasSubstr("layer " + layer.digest.to_string()));
   EXPECT_THAT(message, HasSubstr("entry \"dev/odd\""));
+}
+
+TEST_F(ConvertRefuses, ImagesThatAreNotForLinux) {
+  const Bytes tar = TarBuilder().finish();
+  oci::Json config{{"architecture", "amd64"},
+                   {"os", "windows"},
+                   {"rootfs", {{"type", "layers"}, {"diff_ids", {sha256(tar).to_string()}}}}};
+  oci::Manifest manifest;
+  manifest.media_type = oci::media_type::kOciManifest;
+  manifest.config = put(*source_, oci::media_type::kOciConfig, as_bytes(config.dump()));
+  manifest.layers = {put(*source_, oci::media_type::kOciLayer, tar)};
+  put_document(manifest.media_type, manifest.to_json(), "v1");
+  EXPECT_THAT(refusal(), HasSubstr("windows/amd64; only images for linux"));
+}
+
+TEST_F(ConvertRefuses, WhatIsNoImage) {
+  oci::Manifest artifact;
+  artifact.media_type = oci::media_type::kOciManifest;
+  artifact.artifact_type = "application/vnd.example";
+  artifact.config = put(*source_, oci::media_type::kOciEmpty, text("{}"));
+  put_document(artifact.media_type, artifact.to_json(), "v1");
+  EXPECT_THAT(refusal(), HasSubstr("is no image"));
 }
 
 TEST_F(ConvertRefuses, ATagThatIsNotThere) {

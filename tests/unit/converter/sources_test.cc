@@ -15,6 +15,7 @@
 #include "common/io.h"
 #include "converter/cli.h"
 #include "converter/convert.h"
+#include "oci/docker_archive.h"
 #include "oci/layout.h"
 #include "oci/oci_archive.h"
 #include "tests/support/fake_registry.h"
@@ -163,7 +164,7 @@ class SourcesTest : public testing::Test {
 
   // Converts `source` into a layout and returns the manifest that is there then.
   oci::Manifest convert(const std::string& source, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments{source, "oci:" + at("target") + ":c1"};
+    std::vector<std::string> arguments{source, "oci:" + at("target") + ":c1", "--force"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -265,6 +266,53 @@ TEST_F(SourcesTest, AnOciArchiveIsATargetToo) {
   EXPECT_EQ(convert("oci-archive:" + at("a.tar")).layers.at(1).digest, expected.layers[1].digest);
 }
 
+TEST_F(SourcesTest, ADockerArchiveIsATargetToo) {
+  image_.put(*oci::Layout::open_or_create(at("layout")).value());
+  const auto expected = convert("oci:" + at("layout"));
+  for (const char* name : {"a.tar", "b.tar"}) {
+    const auto outcome = run({"oci:" + at("layout"), "docker-archive:" + at(name) + ":web:v1"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  }
+  EXPECT_TRUE(read_file(at("a.tar"), 1 << 24).value() == read_file(at("b.tar"), 1 << 24).value());
+  for (const std::string& source : {"docker-archive:" + at("a.tar"),
+                                    "docker-archive:" + at("a.tar") + ":docker.io/library/web:v1",
+                                    "oci-archive:" + at("a.tar") + ":v1"}) {
+    EXPECT_EQ(convert(source).layers.at(1).digest, expected.layers[1].digest) << source;
+  }
+  const auto archive = oci::open_docker_archive(at("a.tar"), directory_).value();
+  const auto manifest = oci::parse_manifest(archive->get_manifest("web:v1").value()).value();
+  EXPECT_EQ(manifest.config.digest, expected.config.digest);
+  ASSERT_EQ(run({"oci:" + at("layout"), "docker-archive:" + at("c.tar")}).code, 0);
+  EXPECT_EQ(oci::open_docker_archive(at("c.tar"), directory_)
+                .value()
+                ->get_manifest("web:v1")
+                .error()
+                .code(),
+            Errc::kNotFound);
+}
+
+TEST_F(SourcesTest, ADockerArchiveHoldsOneImage) {
+  const auto layout = oci::Layout::open_or_create(at("layout")).value();
+  image_.put(*layout);
+  auto one = layout->entries().value().at(0);
+  oci::Index index;
+  index.media_type = oci::media_type::kOciIndex;
+  one.annotations.clear();
+  for (const char* arch : {"amd64", "arm64"}) {
+    one.platform = oci::Platform{"linux", arch, "", ""};
+    index.manifests.push_back(one);
+  }
+  ASSERT_TRUE(layout->put_manifest(oci::Document::make(oci::media_type::kOciIndex, index.to_json()),
+                                   "both"));
+  const std::string source = "oci:" + at("layout") + ":both";
+  const std::string target = "docker-archive:" + at("one.tar") + ":web:v1";
+  EXPECT_THAT(refusal(source, target), HasSubstr("choose one with --platform"));
+  EXPECT_FALSE(std::filesystem::exists(at("one.tar")));
+  const auto chosen = run({source, target, "--platform=linux/amd64"});
+  ASSERT_EQ(chosen.code, 0) << chosen.err;
+  EXPECT_TRUE(oci::open_docker_archive(at("one.tar"), directory_).value()->get_manifest("web:v1"));
+}
+
 TEST_F(SourcesTest, ATargetWithoutATagIsCalledLatest) {
   image_.put(*oci::Layout::open_or_create(at("layout")).value());
   ASSERT_EQ(run({"oci:" + at("layout"), "oci:" + at("target")}).code, 0);
@@ -288,7 +336,7 @@ TEST_F(SourcesTest, ARootFilesystemGetsTheSmallestConfiguration) {
   for (const char* platform : {"windows/amd64", "linux", "linux/", "linux/arm/v7/x"}) {
     const auto outcome = run({tar, "oci:" + at("x"), "--platform=" + std::string(platform)});
     EXPECT_EQ(outcome.code, 1);
-    EXPECT_THAT(outcome.err, HasSubstr("linux/ARCH[/VARIANT]"));
+    EXPECT_THAT(outcome.err, HasSubstr("/ARCH[/VARIANT]"));
   }
 }
 
@@ -322,7 +370,7 @@ TEST_F(SourcesTest, ADirectoryThatChangesMeanwhileIsRefused) {
   write("root/file", text("before"));
   oci::HttpClient http;
   const auto location = Location::parse("dir:" + root.string()).value();
-  const auto source = open_source(location, {http, false, directory_, ""}).value();
+  const auto source = open_source(location, {http, false, directory_, {}}).value();
   const auto manifest = oci::parse_manifest(source->get_manifest("").value()).value();
   write("root/file", text("behind"));
   const auto read = source->get_blob(manifest.layers[0], 1 << 20);
@@ -368,13 +416,15 @@ TEST_F(SourcesTest, ADamagedLayerLeavesNoTarget) {
 }
 
 TEST_F(SourcesTest, SomeKindsCanOnlyBeRead) {
-  for (const std::string kind : {"docker-archive:", "tar:", "dir:"}) {
+  for (const std::string kind : {"tar:", "dir:"}) {
     EXPECT_THAT(refusal("oci:" + at("layout"), kind + at("x")),
                 AllOf(HasSubstr("can only be read"), HasSubstr("oci-archive:FILE[:tag]")));
   }
   EXPECT_THAT(refusal("oci:" + at("layout"), "oci-archive:-"), HasSubstr("name a file"));
   const std::string digest = sha256("x").to_string();
   EXPECT_THAT(refusal("oci:" + at("layout"), "127.0.0.1:5000/a@" + digest), HasSubstr("a tag"));
+  EXPECT_THAT(refusal("oci:" + at("layout"), "docker-archive:" + at("x") + ":a@" + digest),
+              HasSubstr("a tag"));
 }
 
 TEST(LocationTest, TakesEachFormApart) {
