@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
   imsy::oci::HttpClient http;
   converter::ConvertOptions options;
   options.temporary = std::filesystem::temp_directory_path();
-  const converter::OpenOptions open{http, false, options.temporary, ""};
+  const converter::OpenOptions open{http, false, options.temporary, {}};
   const auto from = converter::open_source(*source, open);
   const auto to = converter::open_target(*target, open);
   if (!from || !to) {
