@@ -152,6 +152,7 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   }
   IMSY_TRY(reader.seconds("prepare_timeout", kPrepareTimeoutMax, config.prepare_timeout));
   IMSY_TRY(reader.flag("background_fill", config.background_fill));
+  IMSY_TRY(reader.flag("record_profiles", config.record_profiles));
   std::string docker_config;
   IMSY_TRY(reader.text("docker_config", docker_config));
   config.docker_config = docker_config;

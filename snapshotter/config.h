@@ -23,6 +23,7 @@ struct Config {
   std::string containerd_address = "/run/containerd/containerd.sock";  // "": not asked
   std::chrono::seconds prepare_timeout{10};
   bool background_fill = true;
+  bool record_profiles = true;
   std::filesystem::path docker_config;  // empty: as docker finds it
   std::vector<RegistryConfig> registries;
 };

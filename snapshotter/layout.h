@@ -6,6 +6,7 @@
 //   snapshots/<n>/work   overlay's work directory
 //   mnt/<slot>           the lazy tree, one directory per image
 //   store/               the store of file contents
+//   profiles/            what was read first of an image
 // Threads: plain values.
 #pragma once
 
@@ -23,6 +24,7 @@ class Layout {
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path database() const { return root_ / "snapshots.db"; }
   std::filesystem::path store() const { return root_ / "store"; }
+  std::filesystem::path profiles() const { return root_ / "profiles"; }
   std::filesystem::path mount_point() const { return root_ / "mnt"; }
   std::filesystem::path slot(std::int64_t slot) const {
     return mount_point() / std::to_string(slot);

@@ -16,6 +16,14 @@ cas::FetcherOptions fetcher_options() {
   return options;
 }
 
+// Null when they cannot be kept: a full disk, for one, must not keep the node from starting.
+std::unique_ptr<Profiles> open_profiles(const Layout& layout) {
+  auto profiles = Profiles::open(layout.profiles());
+  if (profiles) return std::move(*profiles);
+  log::warn("no start of an image is recorded: {}", profiles.error().message());
+  return nullptr;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& config,
@@ -35,9 +43,10 @@ Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& co
   node->http_ = std::make_unique<oci::HttpClient>();
   node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_);
   node->fetcher_ = cas::Fetcher::create(*node->store_, fetcher_options());
-  node->lazy_ = std::make_unique<NodeImages>(
-      NodeImages::Parts{database, *node->store_, *node->fetcher_, node->fs_, *node->tree_,
-                        *node->finder_, config.background_fill});
+  node->profiles_ = open_profiles(layout);
+  node->lazy_ = std::make_unique<NodeImages>(NodeImages::Parts{
+      database, *node->store_, *node->fetcher_, node->fs_, *node->tree_, *node->finder_,
+      node->profiles_.get(), config.background_fill, config.record_profiles});
   node->lazy_->start();
   node->images_ = node->lazy_.get();
   return node;
@@ -62,7 +71,9 @@ Node::~Node() {
 }
 
 void Node::maintain() {
-  if (lazy_ != nullptr) lazy_->fill_what_was_lost();
+  if (lazy_ == nullptr) return;
+  lazy_->fill_what_was_lost();
+  lazy_->end_recordings();
 }
 
 Stats Node::stats() const {

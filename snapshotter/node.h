@@ -17,6 +17,7 @@
 #include "snapshotter/lazy_tree.h"
 #include "snapshotter/no_images.h"
 #include "snapshotter/node_images.h"
+#include "snapshotter/profiles.h"
 #include "snapshotter/registry_finder.h"
 #include "snapshotter/stats.h"
 
@@ -43,6 +44,7 @@ class Node {
   Node() = default;
 
   std::unique_ptr<cas::Store> store_;
+  std::unique_ptr<Profiles> profiles_;  // null: they cannot be kept
   std::unique_ptr<Containerd> containerd_;
   std::unique_ptr<oci::HttpClient> http_;
   std::unique_ptr<RegistryFinder> finder_;

@@ -151,13 +151,15 @@ Result<NodeImages::Fetched> NodeImages::fetch(const cdc::Anchor& anchor, const I
   return Error(Errc::kUnavailable, "its CDC manifest cannot be fetched: " + reasons);
 }
 
-// The store's record of a manifest that no image in the database has goes.
+// What is kept of a manifest that no image in the database has goes: the store's record, and what
+// was recorded.
 void NodeImages::forget(const Digest& manifest) {
   const auto used = parts_.database.has_manifest(manifest);
   if (used && *used) return;
-  const Status removed = used ? parts_.store.remove_image(manifest) : Status(used.error());
+  Status removed = used ? parts_.store.remove_image(manifest) : Status(used.error());
+  if (removed && parts_.profiles != nullptr) removed = parts_.profiles->remove(manifest);
   if (!removed) {
-    log::error("{} stays in the store until the next start: {}", manifest.to_string(),
+    log::error("image {} is kept until the next start: {}", manifest.to_string(),
                removed.error().message());
   }
 }
@@ -209,8 +211,15 @@ Status NodeImages::attach(const ImageRecord& record, const cdc::Anchor& anchor,
       });
   live->image =
       parts_.fetcher.attach(std::move(manifest), anchor, live->source, record.trust_domain);
+  std::shared_ptr<cas::Image> shown = live->image;
+  if (parts_.record_profiles && parts_.profiles != nullptr) {
+    live->recorded = std::make_shared<RecordedImage>(
+        live->image,
+        [profiles = parts_.profiles, name = record.manifest] { return profiles->create(name); });
+    shown = live->recorded;
+  }
   // In the tree before it counts as live: others return to containerd upon that.
-  IMSY_TRY(parts_.fs.add(static_cast<fuse::Slot>(record.slot), live->image));
+  IMSY_TRY(parts_.fs.add(static_cast<fuse::Slot>(record.slot), std::move(shown)));
   MutexLock lock(mu_);
   if (stop_.stop_requested()) {
     live->source->close();
@@ -230,6 +239,7 @@ void NodeImages::detach(std::int64_t slot) {
     live_.erase(found);
   }
   parts_.fs.remove(static_cast<fuse::Slot>(slot));
+  if (live->recorded != nullptr) live->recorded->stop();
   parts_.tree.forget_slot(static_cast<fuse::Slot>(slot));
   live->source->close();
 }
@@ -278,6 +288,12 @@ void NodeImages::fill_what_was_lost() {
     if (!resident || *resident) continue;
     log::warn("image {} has lost content, it is filled again", live->record.manifest.to_string());
     fill(live, Filling::kDone);
+  }
+}
+
+void NodeImages::end_recordings() {
+  for (const auto& live : all_live()) {
+    if (live->recorded != nullptr) live->recorded->end_when_due();
   }
 }
 
@@ -391,9 +407,15 @@ void NodeImages::reconcile() {
     log::error("the store is not compared with the database: {}", stored.error().message());
     return;
   }
-  for (const auto& image : stored->images) {
-    const auto lock = locks_.lock(image.manifest, Clock::now() + kReleaseWait);
-    if (lock) forget(image.manifest);
+  std::set<Digest> kept;
+  for (const auto& image : stored->images) kept.insert(image.manifest);
+  if (parts_.profiles != nullptr) {
+    const auto recorded = parts_.profiles->list();
+    if (recorded) kept.insert(recorded->begin(), recorded->end());
+  }
+  for (const Digest& manifest : kept) {
+    const auto lock = locks_.lock(manifest, Clock::now() + kReleaseWait);
+    if (lock) forget(manifest);
   }
 }
 

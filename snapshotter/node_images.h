@@ -30,6 +30,8 @@
 #include "snapshotter/lazy_tree.h"
 #include "snapshotter/located_source.h"
 #include "snapshotter/manifest_fetch.h"
+#include "snapshotter/profiles.h"
+#include "snapshotter/recorded_image.h"
 #include "snapshotter/registry_finder.h"
 
 namespace imsy::snapshotter {
@@ -44,7 +46,9 @@ class NodeImages final : public Images {
     fuse::ImageFs& fs;
     LazyTree& tree;
     RegistryFinder& finder;
+    Profiles* profiles = nullptr;  // null: nothing is recorded
     bool background_fill = true;
+    bool record_profiles = true;
   };
   explicit NodeImages(const Parts& parts) : parts_(parts) {}
   // stop().
@@ -66,6 +70,8 @@ class NodeImages final : public Images {
   // Fills those images again that were resident and have lost content since. To be called now and
   // then; waits for the disk.
   void fill_what_was_lost();
+  // Ends the recordings whose time is over. To be called now and then.
+  void end_recordings();
 
   struct ImageStats {
     Digest manifest;
@@ -82,6 +88,7 @@ class NodeImages final : public Images {
   struct Live {
     ImageRecord record;
     std::shared_ptr<cas::Image> image;
+    std::shared_ptr<RecordedImage> recorded;  // the same for the lazy tree; null: not recorded
     std::shared_ptr<LocatedSource> source;
     std::atomic<Filling> filling = Filling::kNot;
   };

@@ -16,6 +16,7 @@ TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
   EXPECT_EQ(config->containerd_address, "/run/containerd/containerd.sock");
   EXPECT_EQ(config->prepare_timeout, std::chrono::seconds(10));
   EXPECT_TRUE(config->background_fill);
+  EXPECT_TRUE(config->record_profiles);
   EXPECT_TRUE(config->docker_config.empty());
   EXPECT_TRUE(config->registries.empty());
 }
@@ -26,6 +27,7 @@ log_level = "debug"
 containerd_address = ""
 prepare_timeout = 3
 background_fill = false
+record_profiles = false
 docker_config = "/etc/docker/config.json"
 [[registry]]
 host = "127.0.0.1"
@@ -40,6 +42,7 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   EXPECT_EQ(config->containerd_address, "");
   EXPECT_EQ(config->prepare_timeout, std::chrono::seconds(3));
   EXPECT_FALSE(config->background_fill);
+  EXPECT_FALSE(config->record_profiles);
   EXPECT_EQ(config->docker_config, "/etc/docker/config.json");
   ASSERT_EQ(config->registries.size(), 2U);
   EXPECT_EQ(config->registries[0].host, "127.0.0.1");
@@ -72,6 +75,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"\nlog_leve = 'x'", "2", "log_leve"}, Case{"log_level = 'loud'", "1", "log_level"},
         Case{"log_level = 1", "1", "log_level"},
         Case{"background_fill = 1", "1", "background_fill"},
+        Case{"record_profiles = 'no'", "1", "record_profiles"},
         Case{"prepare_timeout = '10s'", "1", "prepare_timeout"},
         Case{"prepare_timeout = 0", "1", "prepare_timeout"},
         Case{"prepare_timeout = 61", "1", "prepare_timeout"},
