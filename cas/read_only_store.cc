@@ -1,13 +1,14 @@
 #include "cas/read_only_store.h"
 
 #include "cas/index.h"
+#include "cas/rebuild.h"
 #include "cas/sqlite.h"
 
 namespace imsy::cas {
 namespace {
 
 Error refused() {
-  return Error(Errc::kFailedPrecondition, "the store is open for reading its numbers only");
+  return Error(Errc::kFailedPrecondition, "the store is open for reading only");
 }
 
 class ReadOnlyStore final : public Store {
@@ -18,8 +19,9 @@ class ReadOnlyStore final : public Store {
                    const std::string&) override {
     return refused();
   }
-  Result<std::shared_ptr<const cdc::Manifest>> load_image(const Digest&) override {
-    return refused();
+  Result<std::shared_ptr<const cdc::Manifest>> load_image(const Digest& manifest) override {
+    IMSY_TRY_ASSIGN(auto image, read_image(layout_, manifest));
+    return std::move(image.manifest);
   }
   Status remove_image(const Digest&) override { return refused(); }
   Status mark_resident(const cdc::Manifest&) override { return refused(); }

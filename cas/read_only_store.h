@@ -1,4 +1,4 @@
-// A store that another process may have open, for its numbers only. Internal to cas.
+// A store that another process may have open, for its numbers and manifests. Internal to cas.
 #pragma once
 
 #include <filesystem>

@@ -29,7 +29,7 @@
 namespace imsy::cas {
 
 struct StoreOptions {
-  // Opens for reading numbers only: no lock, no changes; everything but stats() is refused.
+  // No lock, no changes: everything but stats() and load_image() is refused.
   bool read_only = false;
 };
 

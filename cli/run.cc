@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "cli/image/commands.h"
+#include "cli/profile.h"
 #include "cli/seed/command.h"
 #include "cli/stat.h"
 #include "common/log.h"
@@ -15,15 +16,15 @@ namespace imsy::cli {
 namespace {
 
 // Words that the original has no use for in this place begin a command of ours.
-constexpr std::array<std::string_view, 8> kOurs = {"help", "stat",   "check",  "inspect",
-                                                   "diff", "unpack", "export", "--version"};
+constexpr std::array<std::string_view, 9> kOurs = {
+    "help", "stat", "profile", "check", "inspect", "diff", "unpack", "export", "--version"};
 
 bool is_ours(const std::string& word) {
   return std::find(kOurs.begin(), kOurs.end(), word) != kOurs.end();
 }
 
 struct StatOptions {
-  std::string root = "/var/lib/imsy-snapshotter";
+  std::string root = kNodeRoot;
   bool json = false;
 };
 
@@ -46,6 +47,7 @@ int run_ours(std::span<const std::string> args, const Streams& streams,
   stat_command->add_option("--root", options.root);
   stat_command->add_flag("--json", options.json);
   stat_command->callback([&] { outcome = stat(options, streams.out); });
+  add_profile_command(app, streams.out, outcome);
   image::add_commands(app, streams, stop, outcome);
   try {
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
@@ -75,6 +77,8 @@ std::string usage() {
        imsy unpack REF DIR
        imsy export SRC DST [--compress zstd|gzip|none]
        imsy stat [--root DIR] [--json]
+       imsy profile recorded [--root DIR] MANIFEST-DIGEST
+       imsy profile merge FILE...
        imsy help | --version
 
   prepare  cut standard input into chunks, keep them in DIR, print a DIGEST
@@ -86,6 +90,7 @@ std::string usage() {
   unpack   write an image's tree into a new or empty directory
   export   write a converted image as a plain one
   stat     show what the store of an imsy-snapshotter holds
+  profile  print what an imsy-snapshotter has recorded of an image's start, or merge such profiles
 
 REF and the like name images as imsy-convert does: registry/repository:tag, oci:DIR[:tag],
 oci-archive:FILE[:tag].
@@ -108,11 +113,11 @@ Flags of the commands about images, after the command:
   --tmp DIR
         for unnamed temporary files (default $TMPDIR)
 
-Flags of stat, after the command:
+Flags of stat and profile recorded, after the command:
   --root DIR
         root directory of imsy-snapshotter (default "/var/lib/imsy-snapshotter")
   --json
-        for programs
+        for programs (stat)
 )";
 }
 

@@ -11,6 +11,9 @@
 
 namespace imsy::cli {
 
+// Where imsy-snapshotter keeps its state unless it is told otherwise.
+inline constexpr const char* kNodeRoot = "/var/lib/imsy-snapshotter";
+
 // The numbers of the store below the root directory of imsy-snapshotter, which may be running.
 // Changes nothing. kNotFound: there is no store; kDenied and kFailedPrecondition: not ours to read.
 Result<cas::StoreStats> read_stats(const std::filesystem::path& root);

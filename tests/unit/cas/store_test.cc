@@ -873,6 +873,10 @@ TEST_F(StoreTest, TellsItsNumbersToAReaderBesideItsOwner) {
     ASSERT_OK(stats);
     EXPECT_EQ(stats->objects, 3u);
     EXPECT_EQ(stats->images.size(), 1u);
+    const auto manifest = (*reader)->load_image(image_.manifest->digest());
+    ASSERT_OK(manifest);
+    EXPECT_EQ((*manifest)->digest(), image_.manifest->digest());
+    EXPECT_EQ(code_of((*reader)->load_image(sha256("unknown"))), Errc::kNotFound);
     EXPECT_EQ(code_of((*reader)->open_object(*image_.manifest, 0)), Errc::kFailedPrecondition);
     close();  // and once more without an owner
   }
