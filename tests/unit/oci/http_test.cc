@@ -15,6 +15,7 @@ namespace imsy::oci {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::seconds;
 using test::FakeRegistry;
 using test::FakeRequest;
 using test::FakeResponse;
@@ -303,19 +304,20 @@ TEST(Http, ErrorsOfCallbacksEndTheTransfer) {
 
 TEST(Http, PausesUntilWoken) {
   FakeRegistry server;
-  const std::string body(4'000'000, 'b');
+  const std::string body(1'000'000, 'b');
   answer(server, ok(body));
   HttpClient client;
   HttpRequest request = get(server, "/x");
   request.body_limit = body.size();
   // Takes part of the body, then nothing until the test says so; again and again. The idle limit
   // must not count the pauses.
-  request.idle_timeout = milliseconds(20);
+  request.idle_timeout = seconds(1);
   Mutex mu;
   CondVar changed;
   std::size_t received = 0;
   std::size_t room = 0;
   bool paused = false;
+  bool over = false;
   request.on_body = [&](ByteSpan piece) {
     const MutexLock lock(mu);
     received += piece.size();
@@ -328,18 +330,22 @@ TEST(Http, PausesUntilWoken) {
     return paused;
   };
   std::promise<Result<HttpResponse>> finished;
-  client.start(request,
-               [&](Result<HttpResponse> result) { finished.set_value(std::move(result)); });
+  client.start(request, [&](Result<HttpResponse> result) {
+    const MutexLock lock(mu);
+    over = true;
+    changed.notify_all();
+    finished.set_value(std::move(result));
+  });
   for (std::size_t step = 500'000; step <= body.size(); step += 500'000) {
     {
       const MutexLock lock(mu);
-      while (!paused) changed.wait(mu);
+      while (!paused && !over) changed.wait(mu);
       EXPECT_LE(received, room + (256u << 10));
       paused = false;
       room = step == body.size() ? body.size() + 1 : step;
     }
     std::promise<void> later;  // two idle windows
-    client.call_after(milliseconds(45), [&] { later.set_value(); });
+    client.call_after(seconds(2), [&] { later.set_value(); });
     later.get_future().wait();
     client.wake();
   }
