@@ -108,6 +108,9 @@ FrameEncoder::FrameEncoder(int level)
     check(ZSTD_CCtx_setParameter(impl_->context.get(), ZSTD_c_minMatch, kShortMatch));
   }
 }
+std::string FrameEncoder::describe(int level) {
+  return "zstd " + std::string(ZSTD_versionString()) + " level " + std::to_string(level);
+}
 FrameEncoder::~FrameEncoder() = default;
 FrameEncoder::FrameEncoder(FrameEncoder&&) noexcept = default;
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "common/bytes.h"
 #include "common/result.h"
@@ -20,7 +21,7 @@ inline constexpr std::uint32_t kSmallFile = 256u << 10;
 inline constexpr std::uint32_t kSmallFilesFrame = 1u << 20;
 inline constexpr std::uint32_t kLargeFileFrame = 512u << 10;
 inline constexpr std::uint32_t kFrontFrame = 128u << 10;  // of what is read at start-up
-inline constexpr std::uint32_t kFrameLimit = 4u << 20;  // raw bytes, never more
+inline constexpr std::uint32_t kFrameLimit = 4u << 20;    // raw bytes, never more
 
 class FrameEncoder {
  public:
@@ -28,6 +29,8 @@ class FrameEncoder {
   explicit FrameEncoder(int level);
   ~FrameEncoder();
   FrameEncoder(FrameEncoder&&) noexcept;
+  // What decides the bytes of a frame besides its content: equal texts, equal bytes.
+  static std::string describe(int level);
   // One frame holding `raw` (1 to kFrameLimit bytes). Deterministic for a zstd version and level.
   Bytes encode(ByteSpan raw);
 

@@ -1,14 +1,19 @@
 // BaseImages: what the nodes that are to be upgraded hold already: other converted images.
 //
-// Only documents are fetched: manifests and CDC manifests, no content.
-// Threads: belongs to one thread; add() waits for the network or the disk.
+// Of these only documents are fetched at first: manifests and CDC manifests. Single frames follow
+// when the same frame is to be written again, which saves compressing it.
+// Threads: add() from one thread, which may wait for the network or the disk; afterwards all other
+// methods from any thread.
 #pragma once
 
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
-#include "cdc/manifest.h"
-#include "oci/repository.h"
+#include "converter/proved_image.h"
 
 namespace imsy::converter {
 
@@ -17,16 +22,32 @@ class BaseImages {
   // Adds what `object` (a tag or a digest) names in `source`: an image, or all images of an index.
   // kFailedPrecondition: an image is not converted. kInvalid: an index without images. Else errors
   // as open_converted().
-  Status add(oci::ImageSource& source, const std::string& object);
+  Status add(std::shared_ptr<oci::ImageSource> source, const std::string& object);
 
   const std::unordered_set<cdc::ChunkDigest>& chunks() const { return chunks_; }
-  // Digests of the CDC manifests, sorted, each once: the same images give the same list.
-  std::vector<Digest> manifests() const;
+
+  // What `encoder` (see cdc::FrameEncoder::describe) makes of `raw`, a frame that holds `chunks`,
+  // taken from a base instead of being computed. Nothing when no base has just this frame of this
+  // encoder, or does not give it. Waits for the network or the disk.
+  std::optional<Bytes> find_frame(std::span<const cdc::ChunkDigest> chunks, ByteSpan raw,
+                                  const std::string& encoder) const;
 
  private:
-  Status add_image(oci::ImageSource& source, oci::Document document);
+  struct Base {
+    std::shared_ptr<oci::ImageSource> source;
+    ProvedImage image;
+    std::string encoder;
+  };
+  struct Place {
+    const Base* base;
+    std::uint32_t frame;
+  };
+  Status add_image(const std::shared_ptr<oci::ImageSource>& source, oci::Document document);
+  void add_frames(const Base& base);
+
   std::unordered_set<cdc::ChunkDigest> chunks_;
-  std::vector<Digest> manifests_;
+  std::vector<std::unique_ptr<Base>> bases_;
+  std::unordered_multimap<Digest, Place> frames_;  // by the hash of their chunks' digests
 };
 
 }  // namespace imsy::converter

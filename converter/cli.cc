@@ -51,16 +51,18 @@ Result<cdc::Profile> read_profile(const std::string& path) {
   return profile;
 }
 
-Result<BaseImages> read_bases(const std::vector<std::string>& texts, const OpenOptions& open) {
-  BaseImages bases;
+Result<std::shared_ptr<const BaseImages>> read_bases(const std::vector<std::string>& texts,
+                                                     const OpenOptions& open) {
+  if (texts.empty()) return std::shared_ptr<const BaseImages>();
+  const auto bases = std::make_shared<BaseImages>();
   for (const auto& text : texts) {
     IMSY_TRY_ASSIGN(const auto location, Location::parse(text));
     IMSY_TRY_ASSIGN(const auto source, open_source(location, open));
-    if (auto added = bases.add(*source, location.object); !added) {
+    if (auto added = bases->add(source, location.object); !added) {
       return added.error().with_context("base " + text);
     }
   }
-  return bases;
+  return std::shared_ptr<const BaseImages>(bases);
 }
 
 Result<ConvertReport> run_conversion(const Arguments& arguments) {
@@ -85,8 +87,7 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
     };
   }
   const OpenOptions open{http, arguments.plain_http, options.temporary, options.platforms};
-  IMSY_TRY_ASSIGN(const auto bases, read_bases(arguments.bases, open));
-  options.data_layer.known = bases.chunks();
+  IMSY_TRY_ASSIGN(options.data_layer.bases, read_bases(arguments.bases, open));
   IMSY_TRY_ASSIGN(const auto from, open_source(source, open));
   IMSY_TRY_ASSIGN(const auto to, open_target(target, open));
   Progress progress(is_watched(arguments));
@@ -122,7 +123,8 @@ void define(CLI::App& app, Arguments& arguments) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--base", arguments.bases,
                  "a converted image that the nodes hold already, such as the previous version:\n"
-                 "upgrades from it fetch less (may be given more than once)");
+                 "upgrades from it fetch less (may be given more than once)")
+      ->allow_extra_args(false);
   app.add_option("--profile", arguments.profile,
                  "put the files that this access profile names in front, for a faster start");
   app.add_option("--report", arguments.report, "write figures and digests to this file, as JSON");

@@ -124,8 +124,8 @@ Result<Converted> convert_image(Job& job, const SourceImage& source) {
   ImageReport report;
   IMSY_TRY_ASSIGN(const auto planned, plan_image(tree, spool, job.options.profile));
   IMSY_TRY_ASSIGN(const auto layer, upload_data_layer(job, planned, spool, report.transfers));
-  IMSY_TRY_ASSIGN(const auto image,
-                  make_image(source.document, source.manifest, source.config, layer.anchor));
+  IMSY_TRY_ASSIGN(const auto image, make_image(source.document, source.manifest, source.config,
+                                               layer.anchor, layer.encoder));
   IMSY_TRY(publish(job, source, image, report.transfers));
 
   report.platform = platform_name(source.config.platform);

@@ -1,5 +1,6 @@
 #include "converter/data_layer.h"
 
+#include <atomic>
 #include <deque>
 #include <future>
 #include <utility>
@@ -41,6 +42,8 @@ class FrameWriter {
       : in_flight_max_(4 * std::size_t{options.jobs}),
         output_(output),
         progress_(progress),
+        bases_(options.bases),
+        encoder_(cdc::FrameEncoder::describe(options.level)),
         encoders_(options.level),
         pool_("compress", options.jobs) {}
 
@@ -54,17 +57,13 @@ class FrameWriter {
     return current_.size() > kind_.target ? close_frame() : Status();
   }
 
-  // What chunks must have in common to share a frame.
-  struct Kind {
-    std::uint32_t target = cdc::kSmallFilesFrame;  // about how many raw bytes it has
-    bool known = false;                            // to the nodes
-    bool operator==(const Kind&) const = default;
-  };
-
-  // A whole chunk. The frame before it is closed where that leaves it nearest to its target, and
-  // when it is of another kind. `fill` puts the chunk's bytes where it is told.
+  // A whole chunk, for a frame of about `target` raw bytes. The frame before it is closed where
+  // that leaves it nearest to its target, and when it is of another kind. `fill` puts the chunk's
+  // bytes where it is told.
   template <typename Fill>
-  Status add_chunk(std::uint32_t size, const Kind& kind, Fill fill) {
+  Status add_chunk(const cdc::ChunkDigest& digest, std::uint32_t size, std::uint32_t target,
+                   Fill fill) {
+    const Kind kind{target, bases_ && bases_->chunks().contains(digest)};
     const std::size_t with_half = current_.size() + metadata_.size() + size / 2;
     if (!current_.empty() && (kind != kind_ || with_half > kind.target)) IMSY_TRY(close_frame());
     kind_ = kind;
@@ -72,6 +71,7 @@ class FrameWriter {
     metadata_.clear();
     const std::size_t begin = current_.size();
     current_.resize(begin + size);
+    if (bases_) chunks_.push_back(digest);
     raw_size_ += size;
     return fill(std::span(current_).subspan(begin));
   }
@@ -94,10 +94,18 @@ class FrameWriter {
   std::uint64_t raw_size() const { return raw_size_; }
   std::uint64_t stored_size() const { return stored_size_; }
   const std::vector<cdc::Frame>& frames() const { return frames_; }
+  const std::string& encoder() const { return encoder_; }
+  std::uint64_t reused() const { return reused_; }
   Digest finish_diff_id() { return raw_hash_.finish(); }
   Digest finish_blob() { return blob_hash_.finish(); }
 
  private:
+  // What chunks must have in common to share a frame.
+  struct Kind {
+    std::uint32_t target = cdc::kSmallFilesFrame;  // about how many raw bytes it has
+    bool known = false;                            // to the nodes
+    bool operator==(const Kind&) const = default;
+  };
   struct Pending {
     std::uint32_t raw_size = 0;
     std::future<Bytes> stored;
@@ -108,10 +116,21 @@ class FrameWriter {
     raw_hash_.update(current_);
     auto raw = std::make_shared<Bytes>(std::exchange(current_, {}));
     auto task = std::make_shared<std::packaged_task<Bytes()>>(
-        [this, raw] { return encoders_.encode(*raw); });
+        [this, raw, chunks = std::exchange(chunks_, {})] { return encode(*raw, chunks); });
     in_flight_.push_back({static_cast<std::uint32_t>(raw->size()), task->get_future()});
     pool_.submit([task] { (*task)(); });
     return {};
+  }
+
+  // On a thread of the pool.
+  Bytes encode(ByteSpan raw, std::span<const cdc::ChunkDigest> chunks) {
+    if (bases_) {
+      if (auto known = bases_->find_frame(chunks, raw, encoder_)) {
+        reused_.fetch_add(1, std::memory_order_relaxed);
+        return std::move(*known);
+      }
+    }
+    return encoders_.encode(raw);
   }
 
   Status write_next() {
@@ -132,9 +151,13 @@ class FrameWriter {
   const std::size_t in_flight_max_;
   ByteWriter& output_;
   Progress& progress_;
-  Kind kind_;       // of the frame being filled
-  Bytes current_;   // what is in it
-  Bytes metadata_;  // not yet in a frame
+  const std::shared_ptr<const BaseImages> bases_;
+  const std::string encoder_;
+  std::atomic<std::uint64_t> reused_{0};  // frames
+  Kind kind_;                             // of the frame being filled
+  Bytes current_;                         // what is in it
+  std::vector<cdc::ChunkDigest> chunks_;  // likewise, when there are bases
+  Bytes metadata_;                        // not yet in a frame
   std::uint64_t raw_size_ = 0;
   std::uint64_t stored_size_ = 0;
   std::uint64_t frames_raw_ = 0;  // raw bytes in frames_
@@ -153,14 +176,13 @@ std::uint32_t frame_target(std::uint64_t file_size) {
 
 // A content, chunk by chunk, and the padding behind it.
 Status write_content(const ContentSpool& spool, std::uint32_t content, std::uint32_t target,
-                     const DataLayerOptions& options, FrameWriter& frames) {
+                     FrameWriter& frames) {
   static constexpr std::byte kZeros[512] = {};
   const auto digests = spool.digests(content);
   const auto sizes = spool.chunk_sizes(content);
   std::uint64_t offset = 0;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    const FrameWriter::Kind kind{target, options.known.contains(digests[i])};
-    IMSY_TRY(frames.add_chunk(sizes[i], kind, [&](std::span<std::byte> place) {
+    IMSY_TRY(frames.add_chunk(digests[i], sizes[i], target, [&](std::span<std::byte> place) {
       return spool.read(content, offset, place);
     }));
     offset += sizes[i];
@@ -170,7 +192,7 @@ Status write_content(const ContentSpool& spool, std::uint32_t content, std::uint
 
 // The whole tar. Returns for each object where its first copy begins.
 Result<std::vector<std::uint64_t>> write_tar(const PlannedImage& image, const ContentSpool& spool,
-                                             const DataLayerOptions& options, FrameWriter& frames) {
+                                             FrameWriter& frames) {
   static constexpr std::byte kEnd[oci::tar::kEndSize] = {};
   constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
   std::vector<std::uint64_t> offsets(image.contents.size(), kNowhere);
@@ -187,7 +209,7 @@ Result<std::vector<std::uint64_t>> write_tar(const PlannedImage& image, const Co
           --front;
           target = cdc::kFrontFrame;
         }
-        return write_content(spool, image.contents[object], target, options, frames);
+        return write_content(spool, image.contents[object], target, frames);
       }));
   IMSY_TRY(frames.add_metadata(kEnd));
   IMSY_TRY(frames.finish());
@@ -292,7 +314,7 @@ Result<DataLayer> write_data_layer(const PlannedImage& image, const ContentSpool
                                    const DataLayerOptions& options, ByteWriter& output,
                                    Progress& progress) {
   FrameWriter frames(options, output, progress);
-  IMSY_TRY_ASSIGN(const auto offsets, write_tar(image, spool, options, frames));
+  IMSY_TRY_ASSIGN(const auto offsets, write_tar(image, spool, frames));
   IMSY_TRY_ASSIGN(const auto manifest,
                   make_manifest(image, spool, options.chunker, offsets, frames.frames()));
   IMSY_TRY_ASSIGN(const Bytes header, cdc::skippable_header(manifest.bytes.size()));
@@ -301,6 +323,8 @@ Result<DataLayer> write_data_layer(const PlannedImage& image, const ContentSpool
   DataLayer layer;
   layer.raw_size = frames.raw_size();
   layer.frames = frames.frames().size();
+  layer.reused_frames = frames.reused();
+  layer.encoder = frames.encoder();
   for (const std::uint32_t content : image.contents) {
     layer.chunks += spool.chunk_sizes(content).size();
   }

@@ -7,13 +7,14 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_set>
+#include <memory>
 
 #include "cdc/anchor.h"
 #include "cdc/frame.h"
 #include "cdc/manifest.h"
 #include "cdc/profile.h"
 #include "common/stream.h"
+#include "converter/base_images.h"
 #include "converter/content_spool.h"
 #include "converter/layer_tree.h"
 #include "converter/progress.h"
@@ -25,9 +26,9 @@ struct DataLayerOptions {
   int level = 9;      // of zstd, 1 to 22
   unsigned jobs = 1;  // compressing threads
   cdc::ChunkerParameters chunker;
-  // Chunks that the nodes hold already. They get frames of their own, so that who has them fetches
-  // no frame for a few new bytes.
-  std::unordered_set<cdc::ChunkDigest> known;
+  // What the nodes hold already; may be null. Its chunks get frames of their own, so that who has
+  // them fetches no frame for a few new bytes; its frames are not compressed again.
+  std::shared_ptr<const BaseImages> bases;
 };
 
 // A tree ready to be written: its objects are the spool's contents, renumbered.
@@ -43,8 +44,10 @@ Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spo
 
 struct DataLayer {
   cdc::Anchor anchor;
+  std::string encoder;         // of the frames
   std::uint64_t raw_size = 0;  // of the tar
   std::uint64_t frames = 0;
+  std::uint64_t reused_frames = 0;  // taken from bases
   std::uint64_t chunks = 0;
   std::uint64_t manifest_size = 0;
   std::uint64_t mount_size = 0;  // the part of the manifest that a mount needs

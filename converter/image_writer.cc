@@ -60,12 +60,13 @@ oci::Descriptor describe(const cdc::Anchor::DataLayer& data) {
 
 oci::Manifest image_manifest(const oci::Manifest& original, const Digest& source,
                              const oci::Descriptor& config, const std::string& anchor_tar,
-                             const cdc::Anchor& anchor) {
+                             const cdc::Anchor& anchor, const std::string& encoder) {
   oci::Manifest manifest;
   manifest.media_type = oci::media_type::kOciManifest;
   manifest.config = config;
   manifest.annotations = original.annotations;
   manifest.annotations[std::string(annotation::kSource)] = source.to_string();
+  manifest.annotations[std::string(annotation::kEncoder)] = encoder;
   manifest.layers = converted_layers(anchor, anchor_tar, config.digest);
   return manifest;
 }
@@ -113,7 +114,8 @@ std::vector<oci::Descriptor> converted_layers(const cdc::Anchor& anchor,
 }
 
 Result<ConvertedImage> make_image(const oci::Document& original, const oci::Manifest& manifest,
-                                  const oci::ImageConfig& config, const cdc::Anchor& anchor) {
+                                  const oci::ImageConfig& config, const cdc::Anchor& anchor,
+                                  const std::string& encoder) {
   const std::string text = anchor.to_text();
   if (text.size() > cdc::kAnchorTextLimit) {
     return Error(Errc::kInvalid, "the anchor is too long for an annotation: too many data layers");
@@ -124,8 +126,8 @@ Result<ConvertedImage> make_image(const oci::Document& original, const oci::Mani
       serialize(rewrite_config(config, sha256(image.anchor_tar), anchor, original.digest));
   const auto config_descriptor = describe(oci::media_type::kOciConfig, image.config);
 
-  const auto rewritten =
-      image_manifest(manifest, original.digest, config_descriptor, image.anchor_tar, anchor);
+  const auto rewritten = image_manifest(manifest, original.digest, config_descriptor,
+                                        image.anchor_tar, anchor, encoder);
   image.manifest = document(oci::media_type::kOciManifest, rewritten.to_json());
   image.manifest_descriptor = describe(image.manifest);
 

@@ -20,6 +20,8 @@ namespace annotation {
 inline constexpr std::string_view kAnchor = "containerd.io/snapshot/imsy.anchor";
 inline constexpr std::string_view kRole = "containerd.io/snapshot/imsy.role";
 inline constexpr std::string_view kConfig = "containerd.io/snapshot/imsy.config";
+// On the image manifest: what made its frames (cdc::FrameEncoder::describe).
+inline constexpr std::string_view kEncoder = "vnd.imsy.encoder";
 // On the image manifest: the digest of the manifest it was made from.
 inline constexpr std::string_view kSource = "vnd.imsy.source.digest";
 // On the artifact's layer: where the CDC manifest lies in the blob.
@@ -44,8 +46,9 @@ struct ConvertedImage {
 std::vector<oci::Descriptor> converted_layers(const cdc::Anchor& anchor,
                                               std::string_view anchor_tar, const Digest& config);
 
-// kInvalid when the anchor's text is too long for an annotation.
+// `encoder` made the frames. kInvalid when the anchor's text is too long for an annotation.
 Result<ConvertedImage> make_image(const oci::Document& original, const oci::Manifest& manifest,
-                                  const oci::ImageConfig& config, const cdc::Anchor& anchor);
+                                  const oci::ImageConfig& config, const cdc::Anchor& anchor,
+                                  const std::string& encoder);
 
 }  // namespace imsy::converter

@@ -64,12 +64,12 @@ Result<Previous> look_at(oci::Repository& target, const Digest& original, const 
 }  // namespace
 
 std::string options_text(const DataLayerOptions& options, const cdc::Profile& profile) {
-  const auto& [level, jobs, chunker, known] = options;  // all members, so that none is missed
+  const auto& [level, jobs, chunker, bases] = options;  // all members, so that none is missed
   static_cast<void>(jobs);
   return "output " + std::to_string(kOutputVersion) + ", level " + std::to_string(level) +
          ", chunker " + std::to_string(static_cast<int>(chunker.algorithm)) + " " +
          std::to_string(chunker.size_min) + " " + std::to_string(chunker.size_avg) + " " +
-         std::to_string(chunker.size_max) + (known.empty() ? "" : ", known " + digest_of(known)) +
+         std::to_string(chunker.size_max) + (bases ? ", known " + digest_of(bases->chunks()) : "") +
          (profile.accesses().empty() ? "" : ", profile " + sha256(profile.to_text()).to_string());
 }
 

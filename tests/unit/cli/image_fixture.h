@@ -151,7 +151,7 @@ class ImageTest : public testing::Test {
     const auto manifest = oci::parse_manifest(document).value();
     const auto config =
         oci::parse_config(plain_->get_blob(manifest.config, 1 << 20).value()).value();
-    const auto made = converter::make_image(document, manifest, config, anchor).value();
+    const auto made = converter::make_image(document, manifest, config, anchor, "test").value();
     for (const ByteSpan bytes :
          {ByteSpan(data), as_bytes(made.anchor_tar), as_bytes(made.config)}) {
       ASSERT_TRUE(converted_->put_blob(bytes, sha256(bytes)));

@@ -107,8 +107,8 @@ class ConvertTest : public testing::Test {
   oci::Manifest converted_manifest() { return oci::parse_manifest(converted()).value(); }
 
   std::filesystem::path directory_;
-  std::unique_ptr<oci::Layout> source_;
-  std::unique_ptr<oci::Layout> target_;
+  std::shared_ptr<oci::Layout> source_;
+  std::shared_ptr<oci::Layout> target_;
 };
 
 }  // namespace imsy::converter

@@ -264,32 +264,6 @@ TEST_F(DataLayerTest, AProfileInTheOrderOfPathsChangesNoOrder) {
   EXPECT_TRUE(image_.order.front().empty());
 }
 
-TEST_F(DataLayerTest, KnownChunksShareNoFrameWithNewOnes) {
-  add_varied_tree();
-  const auto unaware = write();
-  const Bytes tar = inflate();
-  const auto old = manifest_of(unaware);
-  // Everything but every tenth small file, and half of the large one.
-  for (std::uint32_t c = 0; c < old->objects().total_chunks(); ++c) {
-    if (c % 10 != 3) options_.known.insert(old->objects().chunk(c).digest);
-  }
-  const auto layer = write();
-  EXPECT_EQ(inflate(), tar);
-  EXPECT_GT(layer.frames, unaware.frames);
-  const auto manifest = manifest_of(layer);
-  const auto& objects = manifest->objects();
-  std::size_t with_new = 0;
-  for (std::uint32_t f = 0; f < objects.frame_count(); ++f) {
-    std::set<bool> kinds;
-    for (const std::uint32_t c : objects.chunks_in_frame(f)) {
-      kinds.insert(options_.known.contains(objects.chunk(c).digest));
-    }
-    EXPECT_LE(kinds.size(), 1u) << f;
-    if (kinds.contains(false)) ++with_new;
-  }
-  EXPECT_GT(with_new, 40u);
-}
-
 TEST_F(DataLayerTest, TheManifestMakesTheTarAgain) {
   add_varied_tree();
   std::vector<std::string> paths = {"usr/copy", "usr/bin/tool", "empty"};

@@ -137,7 +137,7 @@ TEST_F(RepeatedTest, OtherOptionsAndForceConvert) {
   EXPECT_TRUE(converts(other));
   EXPECT_FALSE(converts(other)) << "now that one is known as well";
   ConvertOptions after_others;
-  after_others.data_layer.known = {sha256("a chunk")};
+  after_others.data_layer.bases = std::make_shared<BaseImages>();
   EXPECT_TRUE(converts(after_others));
   ConvertOptions in_order;
   ASSERT_TRUE(in_order.profile.add({"etc/kept"}));
