@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
 """The same image and options give the same bytes: again, with any number of threads, anywhere."""
 
+import os
+import pty
+import subprocess
+
 from imsytest import check, env, images, imsy, oci
+from imsytest.process import run
 from imsytest.registry import Registry
-from imsytest.sandbox import Sandbox
+from imsytest.sandbox import Sandbox, unmount
 
 
 def everything(registry, repository):
@@ -14,6 +19,36 @@ def everything(registry, repository):
         manifest, digest, _ = client.manifest(tag)
         found[tag] = [digest] + [layer["digest"] for layer in manifest.get("layers", [])]
     return found
+
+
+def filesystems(box):
+    """A folder on each kind of filesystem that may hold the spool and the result."""
+    memory, disk = box.path("memory"), box.path("disk")
+    run(["mount", "-t", "tmpfs", "tmpfs", memory])
+    box.callback(unmount, memory)
+    image = box.path() / "disk.img"
+    run(["truncate", "-s", "128M", image])
+    run(["mkfs.ext4", "-q", image])
+    run(["mount", "-o", "loop", image, disk])
+    box.callback(unmount, disk)
+    return {"tmpfs": memory, "ext4": disk}
+
+
+def convert_on_a_terminal(source, target):
+    """Converts with progress on a terminal, and returns what was written there."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([env.program("imsy-convert"), source, target], stderr=theirs,
+                               stdout=subprocess.DEVNULL)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 1 << 16):
+            shown += piece
+    except OSError:  # the terminal's other end is closed
+        pass
+    os.close(ours)
+    check.equal(0, process.wait(), "exit code on a terminal")
+    return shown
 
 
 def test():
@@ -35,6 +70,16 @@ def test():
         imsy.convert(f"oci:{layout.folder}:v1", f"oci:{target.folder}:v1", "--jobs", "3")
         check.equal(first["v1"][0], target.tags()["v1"]["digest"],
                     "manifest converted between layouts")
+
+        for kind, folder in filesystems(box).items():
+            there = oci.Layout(folder / "converted")
+            imsy.convert(f"oci:{layout.folder}:v1", f"oci:{there.folder}:v1", "--tmp", folder)
+            check.equal(first["v1"][0], there.tags()["v1"]["digest"], f"manifest made on {kind}")
+
+        watched = oci.Layout(box.path("watched"))
+        shown = convert_on_a_terminal(f"oci:{layout.folder}:v1", f"oci:{watched.folder}:v1")
+        check.true(shown, "a terminal sees something")
+        check.equal(first["v1"][0], watched.tags()["v1"]["digest"], "manifest made on a terminal")
 
         other = registry.reference("other-level", "v1")
         imsy.convert(source, other, "--level", "1")

@@ -131,10 +131,8 @@ TEST_F(LayoutTest, ReadsPartsOfBlobs) {
   EXPECT_EQ(*part(0, 10), "0123456789");
   EXPECT_EQ(*part(3, 4), "3456");
   EXPECT_EQ(*part(10, 0), "");
-  for (const auto& [offset, length] : {std::pair<std::uint64_t, std::uint64_t>(9, 2),
-                                       {11, 0},
-                                       {1, UINT64_MAX},
-                                       {UINT64_MAX, 1}}) {
+  for (const auto& [offset, length] :
+       {std::pair<std::uint64_t, std::uint64_t>(9, 2), {11, 0}, {1, UINT64_MAX}, {UINT64_MAX, 1}}) {
     const auto outside = part(offset, length);
     ASSERT_FALSE(outside);
     EXPECT_EQ(outside.error().code(), Errc::kInvalid);
