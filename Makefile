@@ -34,8 +34,9 @@ demo: tools all ## two versions of a real image: ordinary and converted, side by
 	$(AS_ROOT) scripts/demo.py
 bench: deps     ## speed of the parts, medians of five, beside a limit in the same run
 	cmake --preset bench
-	cmake --build build/bench -j$(JOBS) --target benchmarks
+	cmake --build build/bench -j$(JOBS) --target benchmarks imsy-convert
 	scripts/bench.sh build/bench
+	IMSY_BUILD=$(CURDIR)/build/bench bench/convert.py
 asan tsan: deps ## unit tests under AddressSanitizer and UBSan, or under ThreadSanitizer
 	cmake --preset $@
 	cmake --build build/$@ -j$(JOBS)

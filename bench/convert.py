@@ -81,10 +81,23 @@ def contestants(source, tar, level, scratch):
     yield (f"imsy-convert --level {level}",
            [env.program("imsy-convert"), "--quiet", "--level", level, source, f"oci:{layout}:x"],
            layout, lambda: largest_blob(layout))
+    base = scratch / "base"
+    if not base.exists():
+        subprocess.run([env.program("imsy-convert"), "--quiet", "--level", str(level), source,
+                        f"oci:{base}:x"], check=True)
+    again = scratch / "again"
+    yield ("the same with itself as --base",
+           [env.program("imsy-convert"), "--quiet", "--level", level, "--base", f"oci:{base}:x",
+            source, f"oci:{again}:x"],
+           again, lambda: largest_blob(again))
     if shutil.which("skopeo"):
-        yield ("skopeo copy, zstd:chunked",
-               ["skopeo", "copy", "-q", "--dest-compress-format", "zstd:chunked",
-                "--dest-compress-level", level, source, f"dir:{chunked}"],
+        plain = scratch / "plain"  # skopeo leaves layers that are compressed as they are
+        if not plain.exists():
+            subprocess.run(["skopeo", "copy", "-q", "--dest-decompress", source, f"dir:{plain}"],
+                           check=True)
+        yield ("skopeo copy to zstd:chunked",
+               ["skopeo", "copy", "-q", "--dest-compress", "--dest-compress-format", "zstd:chunked",
+                "--dest-compress-level", level, f"dir:{plain}", f"dir:{chunked}"],
                chunked, lambda: sum_of_files(chunked))
     if shutil.which("desync"):
         yield ("desync make", ["desync", "make", "-s", store, scratch / "image.caibx", tar], store,
@@ -93,11 +106,11 @@ def contestants(source, tar, level, scratch):
 
 def table(results):
     first = next(iter(results.values()))
-    print(f"{'':28}{'time':>9}{'':>8}{'cpu':>9}{'':>8}{'memory':>10}{'size':>11}")
+    print(f"{'':30}{'time':>9}{'':>8}{'cpu':>9}{'':>8}{'memory':>10}{'size':>11}")
     for name, runs in results.items():
         median, base = ({field: statistics.median(getattr(run, field) for run in group)
                          for field in ("wall", "cpu", "memory", "size")} for group in (runs, first))
-        print(f"{name:28}{median['wall']:7.2f} s{median['wall'] / base['wall']:6.2f} x"
+        print(f"{name:30}{median['wall']:7.2f} s{median['wall'] / base['wall']:6.2f} x"
               f"{median['cpu']:7.2f} s{median['cpu'] / base['cpu']:6.2f} x"
               f"{median['memory'] / 2**20:6.0f} MiB"
               f"{median['size'] / 1e6:8.1f} MB{median['size'] / base['size']:7.3f} x")
