@@ -20,6 +20,9 @@ constexpr int kShortMatchFrom = 6;
 constexpr int kShortMatchTo = 16;
 constexpr int kShortMatch = 4;
 
+// Counts the changes of what an encoder makes at one level with one version of zstd.
+constexpr int kRevision = 1;
+
 void check(std::size_t zstd_result) {
   if (ZSTD_isError(zstd_result) != 0) std::abort();
 }
@@ -109,7 +112,8 @@ FrameEncoder::FrameEncoder(int level)
   }
 }
 std::string FrameEncoder::describe(int level) {
-  return "zstd " + std::string(ZSTD_versionString()) + " level " + std::to_string(level);
+  return "zstd " + std::string(ZSTD_versionString()) + " level " + std::to_string(level) +
+         " revision " + std::to_string(kRevision);
 }
 FrameEncoder::~FrameEncoder() = default;
 FrameEncoder::FrameEncoder(FrameEncoder&&) noexcept = default;

@@ -15,8 +15,9 @@
 
 namespace imsy::cdc {
 
-// Raw bytes that a writer aims at. Small files share a frame with their neighbours; a file of more
-// than kSmallFile bytes is cut into frames of its own. docs/performance.md has the measurements.
+// Raw bytes that a writer aims at. Small files share a frame with their neighbours; files of
+// more than kSmallFile bytes are cut into frames apart from them. docs/performance.md has the
+// measurements.
 inline constexpr std::uint32_t kSmallFile = 256u << 10;
 inline constexpr std::uint32_t kSmallFilesFrame = 1u << 20;
 inline constexpr std::uint32_t kLargeFileFrame = 512u << 10;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cdc/frame.h"
+#include "common/log.h"
 #include "converter/image_writer.h"
 
 namespace imsy::converter {
@@ -19,23 +20,25 @@ Digest key_of(std::span<const cdc::ChunkDigest> chunks) {
 
 Status BaseImages::add(std::shared_ptr<oci::ImageSource> source, const std::string& object) {
   IMSY_TRY_ASSIGN(auto document, source->get_manifest(object));
-  if (!oci::is_index(document.media_type)) return add_image(source, std::move(document));
+  if (!oci::is_index(document.media_type)) {
+    IMSY_TRY_ASSIGN(auto image, read_image(*source, std::move(document)));
+    return add_image(source, std::move(image));
+  }
   IMSY_TRY_ASSIGN(const auto index, oci::parse_index(document));
   bool found = false;
   for (const auto& entry : index.manifests) {
-    if (!is_image_for(entry, "")) continue;
-    IMSY_TRY_ASSIGN(auto manifest, source->get_manifest(entry.digest.to_string()));
-    auto added = add_image(source, std::move(manifest));
-    if (!added) return added.error().with_context(platform_name(*entry.platform));
+    IMSY_TRY_ASSIGN(auto image, find_image(*source, entry, ""));
+    if (!image) continue;
+    const std::string platform = platform_name(image->config.platform);
+    auto added = add_image(source, std::move(*image));
+    if (!added) return added.error().with_context(platform);
     found = true;
   }
   if (!found) return Error(Errc::kInvalid, "the index holds no image");
   return {};
 }
 
-Status BaseImages::add_image(const std::shared_ptr<oci::ImageSource>& source,
-                             oci::Document document) {
-  IMSY_TRY_ASSIGN(auto image, read_image(*source, std::move(document)));
+Status BaseImages::add_image(const std::shared_ptr<oci::ImageSource>& source, SourceImage image) {
   auto base = std::make_unique<Base>();
   IMSY_TRY_ASSIGN(base->image, open_converted(*source, std::move(image)));
   base->source = source;
@@ -73,9 +76,15 @@ std::optional<Bytes> BaseImages::find_frame(std::span<const cdc::ChunkDigest> ch
     const auto& [base, number] = found->second;
     const cdc::Frame& frame = base->image.manifest->objects().frame(number);
     if (base->encoder != encoder || frame.raw_size != raw.size()) continue;
+    if (!base->gives_frames.load(std::memory_order_relaxed)) continue;
     auto stored = base->source->read_part(base->image.image.manifest.layers[frame.layer + 1],
                                           frame.stored_offset, frame.stored_size);
-    if (!stored) continue;  // it can be made as well
+    if (!stored) {
+      if (base->gives_frames.exchange(false)) {
+        log::warn("no more frames are taken from a base: {}", stored.error().message());
+      }
+      continue;
+    }
     const auto decoded = cdc::FrameDecoder().decode(*stored, frame.raw_size);
     if (decoded && std::equal(decoded->begin(), decoded->end(), raw.begin())) {
       return std::move(*stored);

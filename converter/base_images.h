@@ -6,6 +6,7 @@
 // methods from any thread.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,12 +38,14 @@ class BaseImages {
     std::shared_ptr<oci::ImageSource> source;
     ProvedImage image;
     std::string encoder;
+    // Frames are a favour: a source that fails once is not asked again.
+    mutable std::atomic<bool> gives_frames{true};
   };
   struct Place {
     const Base* base;
     std::uint32_t frame;
   };
-  Status add_image(const std::shared_ptr<oci::ImageSource>& source, oci::Document document);
+  Status add_image(const std::shared_ptr<oci::ImageSource>& source, SourceImage image);
   void add_frames(const Base& base);
 
   std::unordered_set<cdc::ChunkDigest> chunks_;

@@ -65,10 +65,16 @@ Result<std::shared_ptr<const BaseImages>> read_bases(const std::vector<std::stri
   return std::shared_ptr<const BaseImages>(bases);
 }
 
+// Bytes that are no UTF-8 are replaced: JSON has no way to carry them.
+std::string json_text(const ConvertReport& report) {
+  return to_json(report).dump(2, ' ', false, oci::Json::error_handler_t::replace) + "\n";
+}
+
 Result<ConvertReport> run_conversion(const Arguments& arguments) {
   IMSY_TRY_ASSIGN(const auto source, Location::parse(arguments.source));
   IMSY_TRY_ASSIGN(const auto target, Location::parse(arguments.target));
   IMSY_TRY(target.check_writable());
+  oci::HttpClient http;  // outlives the registries in the options
   ConvertOptions options;
   options.data_layer.level = arguments.level;
   options.data_layer.jobs = arguments.jobs;
@@ -78,9 +84,7 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
   }
   options.force = arguments.force;
   IMSY_TRY_ASSIGN(options.profile, read_profile(arguments.profile));
-  options.temporary = arguments.temporary.empty() ? std::filesystem::temp_directory_path()
-                                                  : std::filesystem::path(arguments.temporary);
-  oci::HttpClient http;
+  IMSY_TRY_ASSIGN(options.temporary, temporary_directory(arguments.temporary));
   if (arguments.foreign_layers) {
     options.input.open_foreign = [&](const oci::Descriptor& layer) {
       return oci::open_foreign_blob(http, layer, arguments.plain_http);
@@ -93,7 +97,7 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
   Progress progress(is_watched(arguments));
   IMSY_TRY_ASSIGN(auto report, convert(*from, source, *to, target, options, progress));
   if (!arguments.report.empty()) {
-    IMSY_TRY(replace_file(arguments.report, as_bytes(to_json(report).dump(2) + "\n"), 0644));
+    IMSY_TRY(replace_file(arguments.report, as_bytes(json_text(report)), 0644));
   }
   return report;
 }

@@ -178,12 +178,6 @@ Error missing_image(const oci::Platform& platform, const Error& error) {
                                  "; to convert one of the others, name it with --platform");
 }
 
-// Some artifacts have the configuration of an image, and other things than layers.
-bool has_only_layers(const oci::Manifest& manifest) {
-  return std::all_of(manifest.layers.begin(), manifest.layers.end(),
-                     [](const auto& layer) { return oci::is_layer(layer.media_type); });
-}
-
 // The image behind an entry; nothing when it is none, or not one to convert.
 Result<std::optional<SourceImage>> read_entry(Job& job, const oci::Descriptor& entry) {
   auto document = job.from.get_manifest(entry.digest.to_string());
@@ -247,6 +241,10 @@ Status convert_images(Job& job, IndexRewriter& index, ConvertReport& report) {
       if (!source && entry.platform) return missing_image(*entry.platform, source.error());
       if (!source) return source.error();
       if (!*source) continue;
+      if (job.to.holds_one_image() && !done.empty()) {
+        return Error(Errc::kInvalid,
+                     job.to.name() + " can hold one image; choose one with --platform");
+      }
       const oci::Platform& platform = (*source)->config.platform;
       auto image = convert_image(job, **source);
       if (!image) return image.error().with_context(platform_name(platform));

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <deque>
 #include <future>
+#include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "common/thread_pool.h"
@@ -254,7 +256,9 @@ cdc::TreeBuilder::Attributes attributes_of(const LayerTree::Inode& inode) {
 std::vector<std::uint32_t> objects_of(const cdc::Profile& profile, const cdc::Tree& tree,
                                       std::uint64_t& unknown) {
   std::vector<std::uint32_t> objects;
+  std::unordered_set<std::string_view> seen;
   for (const auto& access : profile.accesses()) {
+    if (!seen.insert(access.path).second) continue;
     const cdc::Inode* inode = tree.lookup(access.path);
     if (inode != nullptr && inode->type == cdc::NodeType::kRegular) {
       objects.push_back(inode->value);

@@ -230,17 +230,16 @@ Status LayerTree::apply_hard_link(InodeId parent, std::string_view name, const H
   if (!target) {
     return refuse(header, "hard link to " + quoted(header.link) + ": " + target.error().message());
   }
-  Inode& inode = inodes_[*target];
+  Inode& inode = inodes_[target->inode];
   if (inode.type == NodeType::kDirectory) {
     return refuse(header, "hard link to " + quoted(header.link) + ", which is a directory");
   }
-  const auto& children = inodes_[parent].directory->children;
-  const auto there = children.find(name);
-  if (there != children.end() && there->second.inode == *target) {
+  if (inodes_[parent].directory->children.contains(name) && target->parent == parent &&
+      target->name == name) {
     return refuse(header, "hard link to " + quoted(header.link) + ", which is itself");
   }
   IMSY_TRY(set_attributes(inode, header));
-  replace(parent, name, *target);
+  replace(parent, name, target->inode);
   return {};
 }
 
@@ -359,7 +358,7 @@ Result<LayerTree::InodeId> LayerTree::make_parents(std::span<const std::string_v
   return walk.stack.back().inode;
 }
 
-Result<LayerTree::InodeId> LayerTree::find_link_target(std::string_view path) {
+Result<LayerTree::LinkTarget> LayerTree::find_link_target(std::string_view path) {
   IMSY_TRY_ASSIGN(const auto parts, split(path));
   if (parts.empty()) return Error(Errc::kInvalid, "it is the root directory");
   Walk walk;
@@ -373,11 +372,11 @@ Result<LayerTree::InodeId> LayerTree::find_link_target(std::string_view path) {
   const InodeId parent = walk.stack.back().inode;
   const auto& children = inodes_[parent].directory->children;
   if (const auto found = children.find(parts.back()); found != children.end()) {
-    return found->second.inode;
+    return LinkTarget{found->second.inode, parent, parts.back()};
   }
   if (const auto ghost = ghosts_.find(std::pair(parent, std::string(parts.back())));
       ghost != ghosts_.end()) {
-    return ghost->second;
+    return LinkTarget{ghost->second, parent, parts.back()};
   }
   return Error(Errc::kNotFound, "there is no such file before this entry");
 }

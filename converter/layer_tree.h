@@ -105,6 +105,12 @@ class LayerTree {
     InodeId parent = kRoot;
     std::string name;  // "" for the root itself
   };
+  // What a hard link is to be another name of, and where it was found.
+  struct LinkTarget {
+    InodeId inode = kRoot;
+    InodeId parent = kRoot;
+    std::string_view name;
+  };
   struct Walk;
 
   Status count_entry();
@@ -122,7 +128,7 @@ class LayerTree {
                                const oci::tar::Header& implied_by);
   // The inode that `path` names in the tree as it was before this layer's whiteouts; the last
   // component is not followed.
-  Result<InodeId> find_link_target(std::string_view path);
+  Result<LinkTarget> find_link_target(std::string_view path);
   Result<InodeId> step_into(Walk& walk, std::string_view name, const oci::tar::Header* implied_by);
 
   Status set_attributes(Inode& inode, const oci::tar::Header& header);

@@ -188,4 +188,15 @@ Result<std::shared_ptr<oci::ImageTarget>> open_target(const Location& location,
   return location.transport->open_target(location, options);
 }
 
+Result<std::filesystem::path> temporary_directory(const std::string& given) {
+  if (!given.empty()) return std::filesystem::path(given);
+  std::error_code problem;
+  auto found = std::filesystem::temp_directory_path(problem);
+  if (problem) {
+    return Error(Errc::kInvalid,
+                 "$TMPDIR names no directory: " + problem.message() + "; name one with --tmp");
+  }
+  return found;
+}
+
 }  // namespace imsy::converter

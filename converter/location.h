@@ -40,6 +40,10 @@ struct Location {
   Status check_writable() const;
 };
 
+// `given`, or when it is empty where temporary files go by default ($TMPDIR, /tmp). kNotFound,
+// kInvalid: that is no directory.
+Result<std::filesystem::path> temporary_directory(const std::string& given);
+
 // What opening needs besides the location.
 struct OpenOptions {
   oci::HttpClient& http;                 // must outlive what is opened

@@ -34,6 +34,7 @@ constexpr std::array<Spelling, 18> kSpellings = {{{"x86_64", "", "amd64", ""},
                                                   {"arm", "5", "arm", "v5"}}};
 
 oci::Platform normalised(oci::Platform platform) {
+  if (platform.os.empty()) platform.os = "linux";  // very old images do not say
   for (const Spelling& spelling : kSpellings) {
     if (platform.architecture != spelling.architecture || platform.variant != spelling.variant) {
       continue;

@@ -66,7 +66,7 @@ Result<Previous> look_at(oci::Repository& target, const Digest& original, const 
 std::string options_text(const DataLayerOptions& options, const cdc::Profile& profile) {
   const auto& [level, jobs, chunker, bases] = options;  // all members, so that none is missed
   static_cast<void>(jobs);
-  return "output " + std::to_string(kOutputVersion) + ", level " + std::to_string(level) +
+  return "output " + std::to_string(kOutputVersion) + ", " + cdc::FrameEncoder::describe(level) +
          ", chunker " + std::to_string(static_cast<int>(chunker.algorithm)) + " " +
          std::to_string(chunker.size_min) + " " + std::to_string(chunker.size_avg) + " " +
          std::to_string(chunker.size_max) + (bases ? ", known " + digest_of(bases->chunks()) : "") +

@@ -1,11 +1,22 @@
 #include "converter/source_image.h"
 
+#include <algorithm>
 #include <utility>
+
+#include "converter/platform.h"
 
 namespace imsy::converter {
 namespace {
 
 constexpr std::size_t kLayersMax = 4096;
+
+// Very old images do not say what they are for; they are for Linux.
+bool is_for(const oci::Platform& found, const std::string& wanted) {
+  if (!found.os.empty() && found.os != "linux") return false;
+  if (wanted.empty()) return true;
+  const auto platform = parse_platform(wanted);
+  return platform && same_platform(found, *platform);
+}
 
 }  // namespace
 
@@ -31,10 +42,24 @@ bool is_image(const oci::Manifest& manifest) {
          (config == oci::media_type::kOciConfig || config == oci::media_type::kDockerConfig);
 }
 
-bool is_image_for(const oci::Descriptor& entry, const std::string& platform) {
-  if (!oci::is_manifest(entry.media_type) || !entry.platform) return false;
-  if (entry.platform->os != "linux" || !entry.artifact_type.empty()) return false;
-  return platform.empty() || platform_name(*entry.platform) == platform;
+bool has_only_layers(const oci::Manifest& manifest) {
+  return std::all_of(manifest.layers.begin(), manifest.layers.end(),
+                     [](const auto& layer) { return oci::is_layer(layer.media_type); });
+}
+
+Result<std::optional<SourceImage>> find_image(oci::ImageSource& source,
+                                              const oci::Descriptor& entry,
+                                              const std::string& platform) {
+  const auto nothing = std::optional<SourceImage>();
+  if (!oci::is_manifest(entry.media_type) || !entry.artifact_type.empty()) return nothing;
+  if (entry.annotations.contains("vnd.docker.reference.type")) return nothing;  // an attestation
+  if (entry.platform && !is_for(*entry.platform, platform)) return nothing;
+  IMSY_TRY_ASSIGN(auto document, source.get_manifest(entry.digest.to_string()));
+  IMSY_TRY_ASSIGN(const auto manifest, oci::parse_manifest(document));
+  if (!is_image(manifest) || !has_only_layers(manifest)) return nothing;
+  IMSY_TRY_ASSIGN(auto image, read_image(source, std::move(document)));
+  if (!is_for(image.config.platform, entry.platform ? "" : platform)) return nothing;
+  return std::optional(std::move(image));
 }
 
 }  // namespace imsy::converter

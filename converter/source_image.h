@@ -3,6 +3,7 @@
 // Threads: free functions. Those that take a source wait for the network or the disk.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "converter/platform.h"
@@ -24,8 +25,14 @@ Result<SourceImage> read_image(oci::ImageSource& source, oci::Document document)
 // manifests too.
 bool is_image(const oci::Manifest& manifest);
 
-// Whether the entry of an index is an image for `platform`, or with "" for any Linux. Others are
-// attestations and the like, or go through conversions as they are.
-bool is_image_for(const oci::Descriptor& entry, const std::string& platform);
+// Whether all layers are such: some artifacts have the configuration of an image, and other things.
+bool has_only_layers(const oci::Manifest& manifest);
+
+// The image behind an entry of an index, if it is one for `platform` ("os/arch[/variant]"), or with
+// "" for any Linux. Nothing for others: attestations, artifacts, and what goes through conversions
+// as it is. Errors of `source`, and as read_image().
+Result<std::optional<SourceImage>> find_image(oci::ImageSource& source,
+                                              const oci::Descriptor& entry,
+                                              const std::string& platform);
 
 }  // namespace imsy::converter

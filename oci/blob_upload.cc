@@ -214,6 +214,7 @@ class BlobUpload : public BlobWriter {
     if (response->status != 204) return status_error(*response, what_);
     IMSY_TRY(take_location(*response, *location_));
     const std::string text = response->header("range");
+    if (text.empty()) return std::uint64_t{0};  // nothing yet
     std::string_view range = text;
     if (range.starts_with("bytes=")) range.remove_prefix(6);
     if (!range.starts_with("0-")) {

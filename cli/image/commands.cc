@@ -49,11 +49,6 @@ struct Command {
   std::string against;
   LayerCompression compression = LayerCompression::kZstd;
   std::vector<std::string> places;
-
-  std::filesystem::path temporary_directory() const {
-    return temporary.empty() ? std::filesystem::temp_directory_path()
-                             : std::filesystem::path(temporary);
-  }
 };
 
 // Only what reads layers takes long enough for somebody to watch.
@@ -76,7 +71,8 @@ class Session {
 
  private:
   Result<converter::OpenOptions> options() {
-    converter::OpenOptions given{http_, command_.plain_http, command_.temporary_directory(), {}};
+    IMSY_TRY_ASSIGN(auto temporary, converter::temporary_directory(command_.temporary));
+    converter::OpenOptions given{http_, command_.plain_http, std::move(temporary), {}};
     if (command_.platform.empty()) return given;
     IMSY_TRY_ASSIGN(auto platform, converter::parse_platform(command_.platform));
     given.platforms.push_back(std::move(platform));
@@ -151,8 +147,8 @@ Status compare_with(const Place& original, const Place& place, const converter::
                     const oci::Descriptor& entry, const Command& command) {
   constexpr std::uint64_t kShown = 10;
   IMSY_TRY_ASSIGN(const auto found, original.image_for(converter::platform_name(*entry.platform)));
-  auto squashed = squash(original.source(), found, image.manifest->header().chunker,
-                         command.temporary_directory());
+  IMSY_TRY_ASSIGN(const auto temporary, converter::temporary_directory(command.temporary));
+  auto squashed = squash(original.source(), found, image.manifest->header().chunker, temporary);
   if (!squashed) return squashed.error().with_context(original.text());
   std::uint64_t count = 0;
   compare_trees(
@@ -205,8 +201,8 @@ Status run_unpack(const Command& command) {
                       converter::open_converted(place.source(), std::move(found)));
       return unpack(place.source(), image, directory);
     }
-    IMSY_TRY_ASSIGN(const auto squashed,
-                    squash(place.source(), found, {}, command.temporary_directory()));
+    IMSY_TRY_ASSIGN(const auto temporary, converter::temporary_directory(command.temporary));
+    IMSY_TRY_ASSIGN(const auto squashed, squash(place.source(), found, {}, temporary));
     return unpack(squashed, directory);
   };
   const Status unpacked = unpack_found();

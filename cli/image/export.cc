@@ -103,7 +103,8 @@ Result<oci::Document> export_one(const Place& from, converter::SourceImage found
   oci::Manifest manifest;
   manifest.media_type = oci::media_type::kOciManifest;
   manifest.annotations = image.image.manifest.annotations;
-  manifest.annotations.erase(std::string(converter::annotation::kSource));
+  std::erase_if(manifest.annotations,
+                [](const auto& note) { return note.first.starts_with("vnd.imsy."); });
   for (std::uint32_t i = 0; i < image.anchor.data_layers.size(); ++i) {
     IMSY_TRY_ASSIGN(auto layer, export_layer(from, image, i, to, compression));
     manifest.layers.push_back(std::move(layer));
@@ -133,6 +134,10 @@ Result<Digest> export_image(const Place& from, oci::ImageTarget& to,
   oci::Document exported;
   IMSY_TRY(from.each_image(
       platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
+        if (to.holds_one_image() && !images.empty()) {
+          return Error(Errc::kInvalid,
+                       to.name() + " can hold one image; choose one with --platform");
+        }
         IMSY_TRY_ASSIGN(exported, export_one(from, std::move(found), to, compression));
         IMSY_TRY(to.put_manifest(exported, ""));
         images.push_back(exported.describe());

@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "converter/platform.h"
+
 namespace imsy::cli::image {
 namespace {
 
@@ -53,6 +55,16 @@ class WatchedSource : public oci::ImageSource {
   const Watch watch_;
 };
 
+// An image that is named itself must be for the platform that was asked for.
+Status check_platform(const converter::SourceImage& image, const std::string& platform) {
+  if (platform.empty()) return {};
+  IMSY_TRY_ASSIGN(const auto wanted, converter::parse_platform(platform));
+  if (converter::same_platform(image.config.platform, wanted)) return {};
+  return Error(Errc::kNotFound, "is an image for " +
+                                    converter::platform_name(image.config.platform) + ", not for " +
+                                    platform);
+}
+
 }  // namespace
 
 Result<Place> Place::open(const std::string& text, const converter::OpenOptions& options,
@@ -65,21 +77,18 @@ Result<Place> Place::open(const std::string& text, const converter::OpenOptions&
   return Place(std::move(location), watch, std::move(watched), std::move(*document));
 }
 
-Result<converter::SourceImage> Place::read(const oci::Descriptor& entry) const {
-  IMSY_TRY_ASSIGN(auto document, source_->get_manifest(entry.digest.to_string()));
-  return converter::read_image(*source_, std::move(document));
-}
-
 Status Place::visit_entries(const std::string& platform, const Visit& visit) const {
   IMSY_TRY_ASSIGN(const auto entries, oci::parse_index(document_));
   bool any = false;
   for (const oci::Descriptor& entry : entries.manifests) {
-    if (!converter::is_image_for(entry, platform)) continue;
+    auto image = converter::find_image(*source_, entry, platform);
+    if (!image) return image.error();
+    if (!*image) continue;
     any = true;
-    const std::string name = converter::platform_name(*entry.platform);
-    auto image = read(entry);
-    if (!image) return image.error().with_context(name);
-    const Status visited = visit(std::move(*image), entry);
+    oci::Descriptor found = entry;
+    if (!found.platform) found.platform = (*image)->config.platform;
+    const std::string name = converter::platform_name(*found.platform);
+    const Status visited = visit(std::move(**image), found);
     if (!visited) return visited.error().with_context(name);
   }
   if (any) return {};
@@ -91,6 +100,7 @@ Status Place::visit_all(const std::string& platform, const Visit& visit) const {
   const auto visit_named = [&]() -> Status {
     if (oci::is_index(document_.media_type)) return visit_entries(platform, visit);
     IMSY_TRY_ASSIGN(auto image, converter::read_image(*source_, document_));
+    IMSY_TRY(check_platform(image, platform));
     oci::Descriptor entry = document_.describe();
     entry.platform = image.config.platform;
     return visit(std::move(image), entry);

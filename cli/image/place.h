@@ -54,7 +54,6 @@ class Place {
         watch_(watch),
         source_(std::move(source)),
         document_(std::move(document)) {}
-  Result<converter::SourceImage> read(const oci::Descriptor& entry) const;
   void begin(const converter::SourceImage& image) const;
   Status visit_all(const std::string& platform, const Visit& visit) const;
   Status visit_entries(const std::string& platform, const Visit& visit) const;

@@ -56,10 +56,20 @@ Status write_sparse(int file, std::uint64_t offset, ByteSpan bytes) {
   return {};
 }
 
-// The path without a slash at its end.
-fs::path normalised(const fs::path& path) {
-  const fs::path full = fs::absolute(path).lexically_normal();
+// The whole path, without a slash at its end.
+Result<fs::path> normalised(const fs::path& path) {
+  std::error_code problem;
+  const fs::path full = fs::absolute(path, problem).lexically_normal();
+  if (problem) return Error::from_errno(problem.value(), "directory \"" + path.string() + '"');
   return full.has_filename() ? full : full.parent_path();
+}
+
+// Nothing can be renamed over it.
+bool is_mount_point(const fs::path& directory) {
+  struct stat self {};
+  struct stat parent {};
+  return ::stat(directory.c_str(), &self) == 0 &&
+         ::stat((directory / "..").c_str(), &parent) == 0 && self.st_dev != parent.st_dev;
 }
 
 }  // namespace
@@ -78,14 +88,17 @@ TreeWriter::~TreeWriter() {
 }
 
 Status TreeWriter::check_target(const fs::path& path) {
-  const fs::path target = normalised(path);
+  IMSY_TRY_ASSIGN(const fs::path target, normalised(path));
   std::error_code problem;
   const auto status = fs::symlink_status(target, problem);
   if (status.type() == fs::file_type::not_found) return {};
   if (problem) return Error::from_errno(problem.value(), target.string());
   const bool empty =
       status.type() == fs::file_type::directory && fs::is_empty(target, problem) && !problem;
-  if (empty && !fs::equivalent(target, fs::current_path())) return {};
+  if (empty && is_mount_point(target)) {
+    return Error(Errc::kInvalid, target.string() + ": is a mount point; name a directory in it");
+  }
+  if (empty && !fs::equivalent(target, ".", problem)) return {};
   return Error(Errc::kInvalid,
                target.string() +
                    (empty ? ": is the current directory" : ": is not an empty directory") +
@@ -95,7 +108,8 @@ Status TreeWriter::check_target(const fs::path& path) {
 Result<std::unique_ptr<TreeWriter>> TreeWriter::create(const fs::path& target,
                                                        const cdc::Tree& tree) {
   IMSY_TRY(check_target(target));
-  std::unique_ptr<TreeWriter> writer(new TreeWriter(normalised(target), tree));
+  IMSY_TRY_ASSIGN(auto path, normalised(target));
+  std::unique_ptr<TreeWriter> writer(new TreeWriter(std::move(path), tree));
   IMSY_TRY(writer->make_directory());
   IMSY_TRY(writer->make_tree());
   return writer;

@@ -3,6 +3,7 @@
 incomplete, and running it again finishes the job and sends only what is missing."""
 
 import json
+import queue
 import signal
 import subprocess
 
@@ -65,10 +66,11 @@ class Conversions:
 
     def killed(self, repository, at, after):
         """False when the conversion ends before the request comes that it is to be killed at."""
-        began = []
-        self.gateway.arm(at, after, lambda: began[0].send_signal(signal.SIGKILL))
-        began.append(subprocess.Popen([str(word) for word in self.command(repository)]))
-        code = began[0].wait()
+        began = queue.Queue()
+        self.gateway.arm(at, after, lambda: began.get().send_signal(signal.SIGKILL))
+        process = subprocess.Popen([str(word) for word in self.command(repository)])
+        began.put(process)
+        code = process.wait()
         check.true(code in (0, -signal.SIGKILL), f"the conversion ended with {code}")
         return code != 0
 

@@ -150,7 +150,23 @@ TEST_F(UnpackTest, WritesOnlyToANewOrEmptyDirectory) {
   }
   EXPECT_EQ(read_all(at("full/file")), "precious");
   EXPECT_THAT(refusal({"unpack", converted("v1"), "."}), HasSubstr("name a new one"));
+  EXPECT_THAT(refusal({"unpack", converted("v1"), ""}), HasSubstr("directory \"\""));
   EXPECT_THAT(refusal({"unpack", converted("v1"), at("no/where")}), HasSubstr("no/"));
+}
+
+TEST_F(UnpackTest, TheImageMustBeForThePlatform) {
+  add_both("v1", {own_tar()});
+  EXPECT_THAT(refusal({"unpack", converted("v1"), at("out"), "--platform", "linux/riscv64"}),
+              AllOf(HasSubstr("is an image for linux/amd64"), HasSubstr("not for linux/riscv64")));
+  EXPECT_EQ(run_imsy({"unpack", converted("v1"), at("out"), "--platform", "linux/x86_64"}).code,
+            kExitDone);
+}
+
+TEST_F(UnpackTest, APlaceForTemporaryFilesThatIsNoneIsAnError) {
+  add_both("v1", {own_tar()});
+  ::setenv("TMPDIR", at("nowhere").c_str(), 1);
+  EXPECT_THAT(refusal({"unpack", converted("v1"), at("out")}), HasSubstr("$TMPDIR"));
+  ::unsetenv("TMPDIR");
 }
 
 TEST_F(UnpackTest, AFailureLeavesNothing) {

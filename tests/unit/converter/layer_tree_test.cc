@@ -353,6 +353,24 @@ TEST_F(LayerTreeTest, RefusesLinksToNothingLaterDirectoriesAndThemselves) {
   EXPECT_THAT(refusal({{hard_link("g", "../x")}}), HasSubstr("\"..\""));
 }
 
+TEST_F(LayerTreeTest, ALinkMayBeThereAlready) {
+  for (const bool in_one_layer : {true, false}) {
+    LayerTree tree;
+    tree.begin_layer();
+    ASSERT_TRUE(tree.apply(file("a"), number(0)));
+    ASSERT_TRUE(tree.apply(hard_link("b", "a"), number(cdc::kNone)));
+    if (!in_one_layer) {
+      tree.end_layer();
+      tree.begin_layer();
+    }
+    ASSERT_TRUE(tree.apply(hard_link("b", "a"), number(cdc::kNone)));
+    tree.end_layer();
+    const auto& children = tree.inode(LayerTree::kRoot).directory->children;
+    EXPECT_EQ(children.find("a")->second.inode, children.find("b")->second.inode);
+    EXPECT_EQ(tree.warnings().duplicate_entries, in_one_layer ? 1u : 0u);
+  }
+}
+
 TEST_F(LayerTreeTest, ALinkToALowerFileSurvivesItsWhiteoutInEitherOrder) {
   for (const bool whiteout_first : {true, false}) {
     LayerTree tree;
