@@ -141,6 +141,13 @@ Result<std::vector<Mount>> Snapshotter::view(const PrepareRequest& request) {
 // Whether the layer is here, committed as part of an imsy image. Its content was proved to belong
 // to this chainID, so labels that make a claim are not needed again.
 Result<bool> Snapshotter::reuse(const PrepareRequest& request) {
+  auto here = find_and_renew(request);
+  // Removed by somebody else in between: it is not here any more.
+  if (!here && here.error().code() == Errc::kNotFound) return false;
+  return here;
+}
+
+Result<bool> Snapshotter::find_and_renew(const PrepareRequest& request) {
   const std::string ref(find_label(request.labels, label::kRef));
   if (ref.empty()) return false;
   IMSY_TRY_ASSIGN(const auto row, database_.find_image_snapshot(ref, request.parent));

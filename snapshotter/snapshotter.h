@@ -87,6 +87,7 @@ class Snapshotter {
       : layout_(layout), database_(database), images_(images) {}
 
   Result<bool> reuse(const PrepareRequest& request);
+  Result<bool> find_and_renew(const PrepareRequest& request);
   Status take_lazily(const PrepareRequest& request, Deadline deadline);
   Result<Row> record(const PrepareRequest& request, const Claim& claim, const ImageRecord& image);
   Result<std::vector<Mount>> create(const PrepareRequest& request, Kind kind);

@@ -118,7 +118,7 @@ struct ImageMaker::State {
   Attributes root;
   std::vector<Item> items;
   cdc::ChunkerParameters chunker;
-  std::uint32_t frame_target = cdc::kLargeFileFrame;
+  std::uint32_t frame_target = 256u << 10;
   std::uint32_t layers = 1;
 
   cdc::Tree build_tree(std::vector<Content>& contents) const;
