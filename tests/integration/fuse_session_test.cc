@@ -212,7 +212,8 @@ TEST_F(FuseSessionTest, ManySessionsLeaveNothingBehind) {
     stop();
   }
   EXPECT_EQ(open_descriptors().size(), descriptors);
-  EXPECT_EQ(thread_names().size(), threads);
+  // A thread that has been joined stays in /proc for a moment.
+  while (thread_names().size() > threads) std::this_thread::yield();
 }
 
 TEST_F(FuseSessionTest, ServesWithOneThreadAndWithMany) {
