@@ -6,31 +6,54 @@
 namespace imsy::cdc {
 namespace {
 
-struct Name {
-  std::uint32_t directory = kNone;  // inode
-  std::uint32_t entry = kNone;
-};
-
-// The first name of each object, in tree order. Every object of a valid tree has one.
-std::vector<Name> first_names(const Tree& tree) {
-  std::vector<Name> names(tree.object_count());
-  for (std::uint32_t directory = 0; directory < tree.inode_count(); ++directory) {
-    const Inode& inode = tree.inode(directory);
-    if (inode.type != NodeType::kDirectory) continue;
-    for (std::uint32_t entry = inode.value; entry < inode.value + inode.count; ++entry) {
-      const Inode& named = tree.inode(tree.entry(entry).inode);
-      if (named.type != NodeType::kRegular) continue;
-      if (names[named.value].entry == kNone) names[named.value] = {directory, entry};
+// The paths of an image's objects: of several that have one content the first in tree order.
+class Paths {
+ public:
+  // Every object of a valid tree has a name. `tree` outlives this.
+  explicit Paths(const Tree& tree)
+      : tree_(tree), objects_(tree.object_count()), directories_(tree.inode_count()) {
+    for (std::uint32_t directory = 0; directory < tree.inode_count(); ++directory) {
+      const Inode& inode = tree.inode(directory);
+      if (inode.type != NodeType::kDirectory) continue;
+      for (std::uint32_t entry = inode.value; entry < inode.value + inode.count; ++entry) {
+        take({directory, entry});
+      }
     }
   }
-  return names;
-}
 
-std::string path_of(const Tree& tree, const Name& name) {
-  const std::string directory = tree.path_of(name.directory);
-  return (directory.empty() ? "" : directory + "/") +
-         std::string(tree.name(tree.entry(name.entry)));
-}
+  std::string of_object(std::uint32_t object) const {
+    std::vector<std::string_view> names;  // upwards
+    for (Name at = objects_[object]; at.entry != kNone; at = directories_[at.directory]) {
+      names.push_back(tree_.name(tree_.entry(at.entry)));
+    }
+    std::string path;
+    for (auto name = names.rbegin(); name != names.rend(); ++name) {
+      if (!path.empty()) path += '/';
+      path += *name;
+    }
+    return path;
+  }
+
+ private:
+  struct Name {
+    std::uint32_t directory = kNone;  // inode
+    std::uint32_t entry = kNone;
+  };
+
+  void take(const Name& name) {
+    const std::uint32_t inode = tree_.entry(name.entry).inode;
+    const Inode& named = tree_.inode(inode);
+    if (named.type == NodeType::kDirectory) {
+      directories_[inode] = name;
+    } else if (named.type == NodeType::kRegular && objects_[named.value].entry == kNone) {
+      objects_[named.value] = name;
+    }
+  }
+
+  const Tree& tree_;
+  std::vector<Name> objects_;
+  std::vector<Name> directories_;  // by inode; the root and what is no directory have none
+};
 
 }  // namespace
 
@@ -40,7 +63,7 @@ void append_access(std::string& recording, std::uint32_t chunk) {
 
 Result<Profile> profile_of(std::string_view recording, const Manifest& manifest) {
   const Objects& objects = manifest.objects();
-  const std::vector<Name> names = first_names(manifest.tree());
+  const Paths paths(manifest.tree());
   Profile profile;
   std::size_t number = 1;
   for (std::size_t length; (length = recording.find('\n')) != std::string_view::npos; ++number) {
@@ -53,8 +76,8 @@ Result<Profile> profile_of(std::string_view recording, const Manifest& manifest)
     }
     recording.remove_prefix(length + 1);
     const Chunk& chunk = objects.chunk(index);
-    const Name& name = names[objects.object_of_chunk(index)];
-    IMSY_TRY(profile.add({path_of(manifest.tree(), name), chunk.object_offset, chunk.size}));
+    IMSY_TRY(profile.add(
+        {paths.of_object(objects.object_of_chunk(index)), chunk.object_offset, chunk.size}));
   }
   return profile;
 }

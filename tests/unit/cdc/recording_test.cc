@@ -52,6 +52,28 @@ TEST_F(RecordingTest, ContentWithSeveralPathsHasTheFirstInTreeOrder) {
   EXPECT_THAT(profile->accesses(), ElementsAre(Profile::Access{"etc/copy", 0, 4}));
 }
 
+TEST_F(RecordingTest, PathsOfAWideAndDeepTree) {
+  test::ImageMaker maker;
+  std::vector<std::string> paths;
+  std::string deep;
+  for (int i = 0; i < 3000; ++i) {
+    if (i % 10 == 0) deep += (deep.empty() ? "" : "/") + std::to_string(i);
+    paths.push_back((i % 10 == 0 ? deep : std::to_string(i)) + "/file");
+    maker.file(paths.back(), "content " + std::to_string(i));
+  }
+  const test::MadeImage image = maker.make();
+  std::string recording;
+  for (const std::string& path : paths) {
+    append_access(recording, image.manifest->objects().first_chunk(image.object(path)));
+  }
+  const auto profile = profile_of(recording, *image.manifest);
+  ASSERT_TRUE(profile) << profile.error().message();
+  ASSERT_EQ(profile->accesses().size(), paths.size());
+  for (std::size_t i = 0; i < paths.size(); ++i) {
+    EXPECT_EQ(profile->accesses()[i].path, paths[i]);
+  }
+}
+
 TEST_F(RecordingTest, ALastLineThatWasCutOffDoesNotCount) {
   std::string recording;
   append_access(recording, first_chunk("top"));
