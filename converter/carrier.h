@@ -5,7 +5,9 @@
 // Threads: one. Waits for network and disk.
 #pragma once
 
+#include <optional>
 #include <set>
+#include <string>
 
 #include "converter/transfer.h"
 #include "oci/repository.h"
@@ -16,15 +18,19 @@ class Carrier {
  public:
   Carrier(oci::ImageSource& from, oci::ImageTarget& to) : from_(from), to_(to) {}
 
-  // Everything below the entry is in the target afterwards. kNotFound: the source lacks a part of
-  // it; kInvalid: nobody knows what belongs to it, or the target refuses it.
-  Status copy(const oci::Descriptor& entry) { return copy(entry, 0); }
+  // Why the entry cannot be in the target, in words: the source lacks a part of it, nobody knows
+  // what belongs to it, or the target takes no such manifest. Nothing: it is there now, with
+  // everything below it. Errors are those of the two places.
+  using Obstacle = std::optional<std::string>;
+  Result<Obstacle> copy(const oci::Descriptor& entry) { return copy(entry, 0); }
 
   const Transfers& transfers() const { return transfers_; }
 
  private:
-  Status copy(const oci::Descriptor& entry, unsigned depth);
-  Status copy_blobs(const oci::Manifest& manifest);
+  Result<Obstacle> copy(const oci::Descriptor& entry, unsigned depth);
+  Result<Obstacle> copy_below(const oci::Document& document, unsigned depth);
+  Result<Obstacle> copy_blobs(const oci::Manifest& manifest);
+  Result<oci::Arrival> copy_blob(const oci::Descriptor& blob);
 
   oci::ImageSource& from_;
   oci::ImageTarget& to_;

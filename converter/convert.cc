@@ -266,19 +266,18 @@ Status carry_rest(Job& job, IndexRewriter& index, ConvertReport& report) {
     const bool wanted = job.options.platforms.empty() || index.attests_converted(i);
     if (index.is_converted(i) || !wanted) continue;
     const Digest& digest = index.entries()[i].digest;
-    const Status copied = carrier.copy(index.entries()[i]);
-    if (copied) {
+    const auto obstacle = carrier.copy(index.entries()[i]);
+    if (!obstacle) {
+      return obstacle.error().with_context("carrying " + digest.to_string() + " through");
+    }
+    if (!*obstacle) {
       index.carry(i);
       report.carried.push_back(digest);
       continue;
     }
-    const Error& error = copied.error();
-    if (error.code() != Errc::kNotFound && error.code() != Errc::kInvalid) {
-      return error.with_context("carrying " + digest.to_string() + " through");
-    }
     log::warn("an entry of the index is left out digest={} reason={}", digest.to_string(),
-              log::printable(error.message()));
-    report.left_out.push_back({digest, error.message()});
+              log::printable(**obstacle));
+    report.left_out.push_back({digest, **obstacle});
   }
   report.carried_transfers = carrier.transfers();
   return {};
@@ -309,7 +308,9 @@ Result<ConvertReport> convert(oci::ImageSource& from, const Location& source, oc
                        : convert_single(job, std::move(document), report);
   if (!published) return published.error().with_context(source.text);
   IMSY_TRY(to.put_manifest(*published, target.object.empty() ? "latest" : target.object));
-  IMSY_TRY(to.finish());
+  std::vector<Digest> images;
+  for (const auto& image : report.images) images.push_back(image.manifest);
+  IMSY_TRY(to.finish(images));
   report.digest = published->digest;
   return report;
 }

@@ -252,6 +252,16 @@ cdc::TreeBuilder::Attributes attributes_of(const LayerTree::Inode& inode) {
   return attributes;
 }
 
+// Files in the tar, with their headers; other entries are next to nothing.
+std::uint64_t estimate_tar(const cdc::Tree& tree) {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = 0; i < tree.inode_count(); ++i) {
+    const cdc::Inode& inode = tree.inode(i);
+    if (inode.type == cdc::NodeType::kRegular) bytes += 512 + tree.object_size(inode.value);
+  }
+  return bytes;
+}
+
 // The objects that the profile names, in its order; `unknown` counts what names none.
 std::vector<std::uint32_t> objects_of(const cdc::Profile& profile, const cdc::Tree& tree,
                                       std::uint64_t& unknown) {
@@ -317,6 +327,7 @@ Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spo
 Result<DataLayer> write_data_layer(const PlannedImage& image, const ContentSpool& spool,
                                    const DataLayerOptions& options, ByteWriter& output,
                                    Progress& progress) {
+  progress.begin_writing(estimate_tar(image.tree));
   FrameWriter frames(options, output, progress);
   IMSY_TRY_ASSIGN(const auto offsets, write_tar(image, spool, frames));
   IMSY_TRY_ASSIGN(const auto manifest,

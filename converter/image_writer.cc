@@ -9,18 +9,6 @@ namespace {
 
 using oci::Json;
 
-std::string serialize(const Json& json) {
-  return json.dump();
-}
-
-oci::Document document(std::string_view media_type, const Json& json) {
-  oci::Document made;
-  made.media_type = media_type;
-  made.bytes = serialize(json);
-  made.digest = sha256(made.bytes);
-  return made;
-}
-
 oci::Descriptor describe(std::string_view media_type, std::string_view blob) {
   oci::Descriptor descriptor;
   descriptor.media_type = media_type;
@@ -90,10 +78,6 @@ oci::Manifest artifact_manifest(const oci::Descriptor& subject, const cdc::Ancho
   return artifact;
 }
 
-oci::Descriptor describe(const oci::Document& document) {
-  return describe(document.media_type, document.bytes);
-}
-
 }  // namespace
 
 std::vector<oci::Descriptor> converted_layers(const cdc::Anchor& anchor,
@@ -122,18 +106,17 @@ Result<ConvertedImage> make_image(const oci::Document& original, const oci::Mani
   }
   ConvertedImage image;
   IMSY_TRY_ASSIGN(image.anchor_tar, oci::tar::marker_archive(cdc::kAnchorRecordKey, text));
-  image.config =
-      serialize(rewrite_config(config, sha256(image.anchor_tar), anchor, original.digest));
+  image.config = rewrite_config(config, sha256(image.anchor_tar), anchor, original.digest).dump();
   const auto config_descriptor = describe(oci::media_type::kOciConfig, image.config);
 
   const auto rewritten = image_manifest(manifest, original.digest, config_descriptor,
                                         image.anchor_tar, anchor, encoder);
-  image.manifest = document(oci::media_type::kOciManifest, rewritten.to_json());
-  image.manifest_descriptor = describe(image.manifest);
+  image.manifest = oci::Document::make(oci::media_type::kOciManifest, rewritten.to_json());
+  image.manifest_descriptor = image.manifest.describe();
 
   const auto artifact = artifact_manifest(image.manifest_descriptor, anchor);
-  image.artifact = document(oci::media_type::kOciManifest, artifact.to_json());
-  image.artifact_descriptor = describe(image.artifact);
+  image.artifact = oci::Document::make(oci::media_type::kOciManifest, artifact.to_json());
+  image.artifact_descriptor = image.artifact.describe();
   image.artifact_descriptor.artifact_type = kArtifactType;
   return image;
 }

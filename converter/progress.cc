@@ -36,6 +36,7 @@ void Progress::add_read(std::uint64_t bytes) {
 }
 
 void Progress::begin_writing(std::uint64_t bytes) {
+  raw_ = stored_ = 0;
   to_write_ = bytes;
   show(true);
 }

@@ -8,8 +8,6 @@
 namespace imsy::converter {
 namespace {
 
-constexpr std::size_t kLayersMax = 4096;
-
 // Very old images do not say what they are for; they are for Linux.
 bool is_for(const oci::Platform& found, const std::string& wanted) {
   if (!found.os.empty() && found.os != "linux") return false;
@@ -31,7 +29,7 @@ Result<SourceImage> read_image(oci::ImageSource& source, oci::Document document)
                                      " layers, but the configuration has " +
                                      std::to_string(image.config.diff_ids.size()) + " diffIDs");
   }
-  if (layers > kLayersMax) return Error(Errc::kInvalid, "more than 4096 layers");
+  if (layers > oci::kLayersMax) return Error(Errc::kInvalid, "more than 4096 layers");
   image.document = std::move(document);
   return image;
 }

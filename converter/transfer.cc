@@ -14,6 +14,7 @@ void Transfers::add(oci::Arrival arrival, std::uint64_t bytes) {
     case oci::Arrival::kWasThere: was_there += bytes; break;
     case oci::Arrival::kMounted: mounted += bytes; break;
     case oci::Arrival::kSent: sent += bytes; break;
+    case oci::Arrival::kElsewhere: break;
   }
 }
 

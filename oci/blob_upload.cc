@@ -36,13 +36,14 @@ class BlobUpload : public BlobWriter {
     abandon();
   }
 
-  // Whether the blob is there now, without an upload.
-  Result<bool> mount(const Digest& digest, const std::string& repository) {
+  // Whether the blob is there now, without an upload. What goes wrong is no error: it is uploaded
+  // like any other then.
+  bool mount(Caller& mounter, const Digest& digest, const std::string& repository) {
     const std::string query = with_query("blobs/uploads/", "mount", digest.to_string());
-    IMSY_TRY_ASSIGN(const auto response, post(with_query(query, "from", repository)));
-    if (response.status == 201) return true;
-    if (response.status == 202) IMSY_TRY(take_session(response));
-    return false;  // refused, or not known here: it is uploaded like any other
+    const auto response = post(mounter, with_query(query, "from", repository));
+    if (!response) return false;
+    if (response->status == 202 && !take_session(*response)) location_.reset();
+    return response->status == 201;
   }
 
   Status write(ByteSpan data) override {
@@ -87,17 +88,17 @@ class BlobUpload : public BlobWriter {
     std::future<Result<HttpResponse>> answer;
   };
 
-  Result<HttpResponse> post(const std::string& path) {
+  Result<HttpResponse> post(Caller& caller, const std::string& path) {
     HttpRequest request;
     request.method = "POST";
-    request.url = caller_->url(path);
-    auto response = caller_->perform(std::move(request));
+    request.url = caller.url(path);
+    auto response = caller.perform(std::move(request));
     if (!response) return response.error().with_context(what_);
     return response;
   }
 
   Status open_session() {
-    IMSY_TRY_ASSIGN(const auto response, post("blobs/uploads/"));
+    IMSY_TRY_ASSIGN(const auto response, post(*caller_, "blobs/uploads/"));
     if (response.status != 202) return status_error(response, what_);
     return take_session(response);
   }
@@ -300,13 +301,12 @@ std::unique_ptr<BlobWriter> open_blob_upload(std::shared_ptr<Caller> caller,
   return std::make_unique<BlobUpload>(std::move(caller), name);
 }
 
-Result<std::unique_ptr<BlobWriter>> mount_blob(std::shared_ptr<Caller> caller,
-                                               const std::string& name, const Digest& digest,
-                                               const std::string& repository) {
+std::unique_ptr<BlobWriter> mount_blob(std::shared_ptr<Caller> caller, Caller& mounter,
+                                       const std::string& name, const Digest& digest,
+                                       const std::string& repository) {
   auto upload = std::make_unique<BlobUpload>(std::move(caller), name);
-  IMSY_TRY_ASSIGN(const bool mounted, upload->mount(digest, repository));
-  if (mounted) return std::unique_ptr<BlobWriter>();
-  return std::unique_ptr<BlobWriter>(std::move(upload));
+  if (upload->mount(mounter, digest, repository)) return nullptr;
+  return upload;
 }
 
 }  // namespace imsy::oci

@@ -25,10 +25,12 @@ std::unique_ptr<BlobWriter> open_blob_upload(std::shared_ptr<Caller> caller,
                                              const std::string& name);
 
 // Asks the registry to take the blob over from `repository`, another one of its own. Returns
-// nothing when it has, or a writer to upload the blob with: a registry that does not want to mount
-// has begun an upload at the same time.
-Result<std::unique_ptr<BlobWriter>> mount_blob(std::shared_ptr<Caller> caller,
-                                               const std::string& name, const Digest& digest,
-                                               const std::string& repository);
+// nothing when it has; else a writer to upload the blob with, for which a registry that does not
+// want to mount may have begun an upload at the same time. Only the asking is `mounter`'s, which
+// calls the same repository as `caller`: it needs a right to the other repository too, and who is
+// refused that keeps the right to upload.
+std::unique_ptr<BlobWriter> mount_blob(std::shared_ptr<Caller> caller, Caller& mounter,
+                                       const std::string& name, const Digest& digest,
+                                       const std::string& repository);
 
 }  // namespace imsy::oci

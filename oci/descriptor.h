@@ -25,6 +25,7 @@ namespace imsy::oci {
 using Json = nlohmann::json;  // keys in sorted order: our documents are deterministic
 
 inline constexpr std::uint64_t kDocumentLimit = 4u << 20;
+inline constexpr std::size_t kLayersMax = 4096;  // of an image
 
 namespace media_type {
 inline constexpr std::string_view kOciManifest = "application/vnd.oci.image.manifest.v1+json";

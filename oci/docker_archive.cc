@@ -41,6 +41,7 @@ Result<Listed> parse_listed(const Json& json, const std::string& where) {
   IMSY_TRY_ASSIGN(image.config, path_of(config, where));
   IMSY_TRY_ASSIGN(image.tags, string_list_field(json, "RepoTags", where));
   IMSY_TRY_ASSIGN(const auto layers, string_list_field(json, "Layers", where));
+  if (layers.size() > kLayersMax) return Error(Errc::kInvalid, where + ": more than 4096 layers");
   for (const std::string& layer : layers) {
     IMSY_TRY_ASSIGN(std::string path, path_of(layer, where));
     image.layers.push_back(std::move(path));
@@ -111,13 +112,14 @@ class DockerArchive : public ImageSource {
   std::string list_tags() const;
   Result<Manifest> make_manifest(const Listed& image);
   Result<std::string> read_config(const std::string& path) const;
-  Result<Descriptor> describe_layer(const std::string& path, const Digest& diff_id) const;
-  Result<Digest> hash(const std::string& path) const;
+  Result<Descriptor> describe_layer(const std::string& path, const Digest& diff_id);
+  Result<Digest> hash(const std::string& path);
 
   const std::string name_;
   const std::unique_ptr<const Archive> archive_;
   const std::vector<Listed> images_;
-  std::map<Digest, std::string> paths_;  // of the blobs of manifests that were made
+  std::map<Digest, std::string> paths_;   // of the blobs of manifests that were made
+  std::map<std::string, Digest> hashed_;  // of paths that do not promise a digest
 };
 
 std::string DockerArchive::list_tags() const {
@@ -189,8 +191,7 @@ Result<std::string> DockerArchive::read_config(const std::string& path) const {
 
 // A plain layer's digest is its diffID. Where a compressed one has no digest in its name it is
 // hashed, which reads it once more.
-Result<Descriptor> DockerArchive::describe_layer(const std::string& path,
-                                                 const Digest& diff_id) const {
+Result<Descriptor> DockerArchive::describe_layer(const std::string& path, const Digest& diff_id) {
   IMSY_TRY_ASSIGN(const FileSet::File file, archive_->open(path));
   IMSY_TRY_ASSIGN(const Compression compression, compression_of(file));
   Descriptor layer;
@@ -206,13 +207,14 @@ Result<Descriptor> DockerArchive::describe_layer(const std::string& path,
   return layer;
 }
 
-Result<Digest> DockerArchive::hash(const std::string& path) const {
+Result<Digest> DockerArchive::hash(const std::string& path) {
+  if (const auto known = hashed_.find(path); known != hashed_.end()) return known->second;
   IMSY_TRY_ASSIGN(const FileSet::File file, archive_->open(path));
   Bytes buffer(1u << 20);
   Hasher hasher;
   for (;;) {
     IMSY_TRY_ASSIGN(const std::size_t got, file.content->read(buffer));
-    if (got == 0) return hasher.finish();
+    if (got == 0) return hashed_.emplace(path, hasher.finish()).first->second;
     hasher.update(ByteSpan(buffer).first(got));
   }
 }

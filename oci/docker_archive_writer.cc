@@ -33,38 +33,25 @@ class DockerArchiveTarget : public ImageTarget {
   Status add_referrer(const Digest& subject, const Descriptor& referrer) override {
     return archive_->add_referrer(subject, referrer);
   }
-  Status finish() override;
+  Status finish(const std::vector<Digest>& images) override;
 
  private:
   const std::string name_;
   const std::unique_ptr<ArchiveTarget> archive_;
   const std::optional<Reference> reference_;
   std::vector<Document> manifests_;  // of what may be the image
-  std::optional<Document> named_;
 };
 
 Status DockerArchiveTarget::put_manifest(const Document& document, const std::string& tag) {
   if (is_manifest(document.media_type)) manifests_.push_back(document);
   if (tag.empty()) return archive_->put_manifest(document, "");
-  named_ = document;
   return archive_->put_manifest(document, reference_ ? reference_->tag : tag);
 }
 
-// The image that was named, or the first one of the index that was: the entries behind it are about
-// it.
-Status DockerArchiveTarget::finish() {
-  if (!named_) return Error(Errc::kInvalid, name_ + ": no image was written");
-  Digest image = named_->digest;
-  if (is_index(named_->media_type)) {
-    IMSY_TRY_ASSIGN(const Index index, parse_index(*named_));
-    for (const Descriptor& entry : index.manifests) {
-      if (!entry.platform || entry.platform->os != "linux") continue;
-      image = entry.digest;
-      break;
-    }
-  }
+Status DockerArchiveTarget::finish(const std::vector<Digest>& images) {
+  if (images.size() != 1) return Error(Errc::kInvalid, name_ + ": can hold one image");
   for (const Document& document : manifests_) {
-    if (document.digest != image) continue;
+    if (document.digest != images.front()) continue;
     IMSY_TRY_ASSIGN(const Manifest manifest, parse_manifest(document));
     Json layers = Json::array();
     for (const Descriptor& layer : manifest.layers) {
@@ -76,9 +63,9 @@ Status DockerArchiveTarget::finish() {
                      {"RepoTags", std::move(tags)},
                      {"Layers", std::move(layers)}};
     IMSY_TRY(archive_->add_file(kManifestFile, as_bytes(Json::array({entry}).dump())));
-    return archive_->finish();
+    return archive_->finish(images);
   }
-  return Error(Errc::kInvalid, name_ + ": the image that was named was not written");
+  return Error(Errc::kInvalid, name_ + ": the image was not written");
 }
 
 }  // namespace

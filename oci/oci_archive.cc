@@ -92,7 +92,7 @@ class OciArchive : public ArchiveTarget {
   Status add_file(const std::string& path, ByteSpan content) override {
     return in_context(output_.add(path, content));
   }
-  Status finish() override;
+  Status finish(const std::vector<Digest>& images) override;
 
   // A blob whose content is complete and has been hashed.
   Result<Arrival> add_blob(UniqueFd spool, std::uint64_t size, const Digest& digest);
@@ -191,7 +191,7 @@ Status OciArchive::add_referrer(const Digest& /*subject*/, const Descriptor& ref
   return {};
 }
 
-Status OciArchive::finish() {
+Status OciArchive::finish(const std::vector<Digest>& /*images*/) {
   IMSY_TRY(
       in_context(output_.add(std::string(layout_file::kIndex), as_bytes(index_.to_json().dump()))));
   return in_context(output_.finish());

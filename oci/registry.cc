@@ -92,8 +92,8 @@ Result<std::string> manifest_type(const HttpResponse& response, const std::strin
 
 class RegistryClient : public Registry {
  public:
-  RegistryClient(std::shared_ptr<Caller> caller, std::string name)
-      : caller_(std::move(caller)), name_(std::move(name)) {}
+  RegistryClient(std::shared_ptr<Caller> caller, std::shared_ptr<Caller> mounter, std::string name)
+      : caller_(std::move(caller)), mounter_(std::move(mounter)), name_(std::move(name)) {}
 
   std::string name() const override { return name_; }
   bool used_credential() const override { return caller_->used_credential(); }
@@ -128,6 +128,7 @@ class RegistryClient : public Registry {
   Result<Index> read_fallback(const Digest& subject);
 
   const std::shared_ptr<Caller> caller_;
+  const std::shared_ptr<Caller> mounter_;  // of blobs of other repositories
   const std::string name_;
   std::atomic<bool> keeps_referrers_{false};  // it has the referrers API
 };
@@ -167,10 +168,10 @@ Result<Arrival> RegistryClient::put_blob(ByteSpan data, const Digest& digest) {
 Result<Arrival> RegistryClient::copy_blob(ImageSource& from, const Descriptor& blob) {
   IMSY_TRY_ASSIGN(const bool there, has_blob(blob.digest, blob.size));
   if (there) return Arrival::kWasThere;
-  IMSY_TRY_ASSIGN(auto writer, create_blob());
+  std::unique_ptr<BlobWriter> writer;
   if (const std::string repository = from.repository_at(caller_->endpoint().origin());
       !repository.empty() && repository != caller_->repository()) {
-    IMSY_TRY_ASSIGN(writer, mount_blob(caller_, name_, blob.digest, repository));
+    writer = mount_blob(caller_, *mounter_, name_, blob.digest, repository);
     if (writer == nullptr) return Arrival::kMounted;
   }
   return begin_again([&]() -> Result<Arrival> {
@@ -223,10 +224,7 @@ Status RegistryClient::add_referrer(const Digest& subject, const Descriptor& ref
     IMSY_TRY_ASSIGN(Index index, read_fallback(subject));
     if (contains(index, referrer.digest)) return {};
     index.manifests.push_back(referrer);
-    Document document;
-    document.media_type = index.media_type;
-    document.bytes = index.to_json().dump();
-    document.digest = sha256(document.bytes);
+    const auto document = Document::make(index.media_type, index.to_json());
     IMSY_TRY(put_manifest(document, fallback_tag(subject)));
   }
   IMSY_TRY_ASSIGN(const Index index, read_fallback(subject));
@@ -329,8 +327,10 @@ Result<std::shared_ptr<Registry>> Registry::open(HttpClient& http, RegistryOptio
     return Error(Errc::kInvalid, "no valid name of a repository");
   }
   const std::string name = options.credential_host + "/" + options.repository;
+  auto mounter = Caller::create(http, *endpoint, options);
   auto caller = Caller::create(http, std::move(*endpoint), options);
-  return std::shared_ptr<Registry>(std::make_shared<RegistryClient>(std::move(caller), name));
+  return std::shared_ptr<Registry>(
+      std::make_shared<RegistryClient>(std::move(caller), std::move(mounter), name));
 }
 
 std::string Registry::endpoint_for(std::string_view host, bool plain_http) {

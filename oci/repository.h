@@ -25,6 +25,7 @@ enum class Arrival : std::uint8_t {
   kWasThere,
   kMounted,  // the registry took it over from another of its repositories
   kSent,
+  kElsewhere,  // it is kept by neither place: see is_foreign_layer()
 };
 
 // A blob being written. Nothing is visible before commit(); destroying it instead drops the data.
@@ -96,9 +97,10 @@ class ImageTarget {
   // What is here already can be asked for; nullptr where nothing can be.
   virtual Repository* repository() { return nullptr; }
 
-  // Called once, when all is written. A place that shows everything at once does nothing; another
-  // shows it all now or, when this was not called, nothing.
-  virtual Status finish() { return {}; }
+  // Called once, when all is written; `images` are the manifests of the images that were made, not
+  // those of artifacts or of what was carried along. A place that shows everything at once does
+  // nothing; another shows it all now or, when this was not called, nothing.
+  virtual Status finish(const std::vector<Digest>& /*images*/) { return {}; }
 };
 
 class Repository : public ImageSource, public ImageTarget {

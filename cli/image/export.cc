@@ -131,6 +131,7 @@ Result<Digest> export_image(const Place& from, oci::ImageTarget& to,
                             const converter::Location& location, const std::string& platform,
                             LayerCompression compression) {
   std::vector<oci::Descriptor> images;
+  std::vector<Digest> made;
   oci::Document exported;
   IMSY_TRY(from.each_image(
       platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
@@ -140,6 +141,7 @@ Result<Digest> export_image(const Place& from, oci::ImageTarget& to,
         }
         IMSY_TRY_ASSIGN(exported, export_one(from, std::move(found), to, compression));
         IMSY_TRY(to.put_manifest(exported, ""));
+        made.push_back(exported.digest);
         images.push_back(exported.describe());
         images.back().platform = entry.platform;
         images.back().annotations = entry.annotations;
@@ -149,7 +151,7 @@ Result<Digest> export_image(const Place& from, oci::ImageTarget& to,
     IMSY_TRY_ASSIGN(exported, index_with(from.document(), std::move(images)));
   }
   IMSY_TRY(to.put_manifest(exported, location.object.empty() ? "latest" : location.object));
-  IMSY_TRY(to.finish());
+  IMSY_TRY(to.finish(made));
   return exported.digest;
 }
 

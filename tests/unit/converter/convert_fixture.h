@@ -88,6 +88,10 @@ class ConvertTest : public testing::Test {
 
   // `platforms`: "os/arch[/variant]" each.
   Result<ConvertReport> run(const std::vector<std::string>& platforms = {}, unsigned jobs = 2) {
+    return run_to(*target_, platforms, jobs);
+  }
+  Result<ConvertReport> run_to(oci::ImageTarget& target,
+                               const std::vector<std::string>& platforms = {}, unsigned jobs = 2) {
     ConvertOptions options;
     options.data_layer.level = 3;
     options.data_layer.jobs = jobs;
@@ -97,7 +101,7 @@ class ConvertTest : public testing::Test {
     Progress progress(false);
     const auto from = Location::parse("oci:" + (directory_ / "source").string() + ":v1").value();
     const auto to = Location::parse("oci:" + (directory_ / "target").string() + ":c1").value();
-    return convert(*source_, from, *target_, to, options, progress);
+    return convert(*source_, from, target, to, options, progress);
   }
 
   // What the target's tag names.

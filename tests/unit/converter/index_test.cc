@@ -17,6 +17,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
+constexpr std::string_view kWindowsConfig = R"({"os":"windows","rootfs":{"type":"layers"}})";
 constexpr const char* kReferenceDigest = "vnd.docker.reference.digest";
 
 Json entry_of(const oci::Document& document) {
@@ -60,8 +61,7 @@ class IndexTest : public ConvertTest {
   Json windows() {
     oci::Manifest manifest;
     manifest.media_type = oci::media_type::kOciManifest;
-    manifest.config = put(*source_, oci::media_type::kOciConfig,
-                          text("{\"os\":\"windows\",\"rootfs\":{\"type\":\"layers\"}}"));
+    manifest.config = put(*source_, oci::media_type::kOciConfig, as_bytes(kWindowsConfig));
     oci::Descriptor elsewhere;
     elsewhere.media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     elsewhere.digest = sha256("elsewhere");
@@ -196,6 +196,10 @@ TEST_F(IndexTest, WhatIsNoImageForLinuxGoesThroughAsItIs) {
   }
   EXPECT_THAT(report.images, SizeIs(1));
   EXPECT_THAT(report.left_out, IsEmpty());
+  const auto again = run()->carried_transfers;
+  EXPECT_EQ(again.sent, 0u);
+  EXPECT_EQ(again.was_there, std::string("onetwothree{}{}{}layer").size() + kWindowsConfig.size())
+      << "what lies elsewhere is neither sent nor there";
 }
 
 TEST_F(IndexTest, WhatCannotBeCarriedIsLeftOutAndSaid) {
@@ -214,6 +218,52 @@ TEST_F(IndexTest, WhatCannotBeCarriedIsLeftOutAndSaid) {
   ASSERT_THAT(report.left_out, SizeIs(3));
   EXPECT_THAT(report.left_out[0].reason, HasSubstr("application/vnd.example.other+json"));
   EXPECT_EQ(report.left_out[1].digest, sha256("absent"));
+}
+
+// A repository that fails in its own way; the rest is a layout's.
+class FailingTarget : public oci::ImageTarget {
+ public:
+  explicit FailingTarget(oci::ImageTarget& under) : under_(under) {}
+  std::string name() const override { return under_.name(); }
+  Result<std::unique_ptr<oci::BlobWriter>> create_blob() override { return under_.create_blob(); }
+  Result<oci::Arrival> put_blob(ByteSpan data, const Digest& digest) override {
+    return under_.put_blob(data, digest);
+  }
+  Result<oci::Arrival> copy_blob(oci::ImageSource& from, const oci::Descriptor& blob) override {
+    if (copy_error) return Error(*copy_error, "copying fails");
+    return under_.copy_blob(from, blob);
+  }
+  Status put_manifest(const oci::Document& document, const std::string& tag) override {
+    if (put_error && document.digest == refused) return Error(*put_error, "putting fails");
+    return under_.put_manifest(document, tag);
+  }
+  Status add_referrer(const Digest& subject, const oci::Descriptor& referrer) override {
+    return under_.add_referrer(subject, referrer);
+  }
+
+  std::optional<Errc> copy_error;
+  std::optional<Errc> put_error;
+  Digest refused;
+
+ private:
+  oci::ImageTarget& under_;
+};
+
+TEST_F(IndexTest, ATargetThatFailsLeavesNothingOut) {
+  const Json amd = image("amd64");
+  const Json statement = attestation(amd);
+  put_index({amd, statement});
+  FailingTarget target(*target_);
+  target.refused = Digest::parse(statement["digest"].get<std::string>()).value();
+  for (const Errc code : {Errc::kInvalid, Errc::kNotFound, Errc::kUnavailable, Errc::kNoSpace}) {
+    target.copy_error = code;
+    EXPECT_FALSE(run_to(target)) << to_string(code);
+    target.copy_error.reset();
+    target.put_error = code;
+    EXPECT_EQ(bool(run_to(target)), code == Errc::kInvalid) << "it takes no such manifest";
+    target.put_error.reset();
+  }
+  EXPECT_THAT(run_to(target)->left_out, IsEmpty());
 }
 
 TEST_F(IndexTest, ADamagedAttestationIsAnError) {

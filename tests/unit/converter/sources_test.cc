@@ -86,7 +86,7 @@ struct TestImage {
       ASSERT_TRUE(target.put_blob(blob, sha256(blob)));
     }
     ASSERT_TRUE(target.put_manifest(manifest(), "v1"));
-    ASSERT_TRUE(target.finish());
+    ASSERT_TRUE(target.finish({}));
   }
   void put(test::FakeRegistry& registry) const {
     for (const ByteSpan blob : {ByteSpan(packed), ByteSpan(top), as_bytes(config)}) {
@@ -313,6 +313,32 @@ TEST_F(SourcesTest, ADockerArchiveHoldsOneImage) {
   EXPECT_TRUE(oci::open_docker_archive(at("one.tar"), directory_).value()->get_manifest("web:v1"));
 }
 
+TEST_F(SourcesTest, ADockerArchiveListsTheImageThatWasConverted) {
+  const auto layout = oci::Layout::open_or_create(at("layout")).value();
+  image_.put(*layout);
+  auto image = layout->entries().value().at(0);
+  image.annotations.clear();
+  oci::Manifest thing;
+  thing.media_type = oci::media_type::kOciManifest;
+  thing.artifact_type = "application/vnd.example.thing";
+  thing.config.media_type = oci::media_type::kOciEmpty;
+  thing.config.digest = sha256("{}");
+  thing.config.size = 2;
+  ASSERT_TRUE(layout->put_blob(as_bytes("{}"), thing.config.digest));
+  const auto artifact = oci::Document::make(thing.media_type, thing.to_json());
+  ASSERT_TRUE(layout->put_manifest(artifact, ""));
+  oci::Index index;
+  index.media_type = oci::media_type::kOciIndex;
+  index.manifests = {artifact.describe(), image};
+  index.manifests[0].platform = oci::Platform{"linux", "amd64", "", ""};
+  ASSERT_TRUE(layout->put_manifest(oci::Document::make(oci::media_type::kOciIndex, index.to_json()),
+                                   "mixed"));
+  const auto outcome = run({"oci:" + at("layout") + ":mixed", "docker-archive:" + at("a.tar")});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto archive = oci::open_docker_archive(at("a.tar"), directory_).value();
+  EXPECT_EQ(oci::parse_manifest(archive->get_manifest("").value())->layers.size(), 2u);
+}
+
 TEST_F(SourcesTest, ATargetWithoutATagIsCalledLatest) {
   image_.put(*oci::Layout::open_or_create(at("layout")).value());
   ASSERT_EQ(run({"oci:" + at("layout"), "oci:" + at("target")}).code, 0);
@@ -397,7 +423,7 @@ TEST_F(SourcesTest, SaysWhatIsMissingOrWrong) {
   image_.put(*oci::Layout::open_or_create(at("layout")).value());
   ASSERT_TRUE(two->put_manifest(image_.manifest(), "v1"));
   ASSERT_TRUE(two->put_manifest(image_.manifest(), "v2"));
-  ASSERT_TRUE(two->finish());
+  ASSERT_TRUE(two->finish({}));
   EXPECT_THAT(refusal("oci-archive:" + at("two.tar")), HasSubstr("v1, v2"));
   // The blobs were not put.
   EXPECT_THAT(refusal("oci-archive:" + at("two.tar") + ":v1"),

@@ -418,13 +418,19 @@ class MountTest : public BlobTest {
     options.repository = "library/source";
     from_ = Registry::open(http_, options).value();
     server_.add_blob(content_);
-    // The blobs of the fake are those of all repositories.
+    hide_once();  // the blobs of the fake are those of all repositories
+  }
+  Arrival copy() {
+    const auto arrival = registry_->copy_blob(*from_, descriptor_of(content_));
+    EXPECT_TRUE(arrival) << arrival.error().message();
+    return arrival ? *arrival : Arrival::kElsewhere;
+  }
+  void hide_once() {
     server_.fault("HEAD", "/library/web/", 1, [](const FakeRequest&, FakeResponse& response) {
       response = FakeResponse();
       response.status = 404;
     });
   }
-  Arrival copy() { return registry_->copy_blob(*from_, descriptor_of(content_)).value(); }
 
   const std::string content_ = noise(9 * kMiB);
   std::shared_ptr<Registry> from_;
@@ -441,17 +447,39 @@ TEST_F(MountTest, BecomesAnUploadWhereItIsNotWanted) {
   server_.enable_mounts(false);
   EXPECT_EQ(copy(), Arrival::kSent);
   EXPECT_EQ(server_.count("POST", "/uploads/"), 1u) << "the upload that began instead";
-  for (const int status : {400, 403, 405}) {
-    server_.fault("HEAD", "/library/web/", 1, [](const FakeRequest&, FakeResponse& response) {
-      response = FakeResponse();
-      response.status = 404;
-    });
+  for (const int status : {400, 401, 403, 404, 405, 500}) {
+    hide_once();
     server_.fault("POST", "/uploads/", 1, [status](const FakeRequest&, FakeResponse& response) {
       response = FakeResponse();
       response.status = status;
     });
     EXPECT_EQ(copy(), Arrival::kSent) << status;
   }
+}
+
+TEST_F(MountTest, ARefusedRightToTheOtherRepositoryCostsNoRightToUpload) {
+  server_.require_anonymous_bearer();
+  server_.fault("GET", "/token", FakeRegistry::kAlways,
+                [](const FakeRequest& request, FakeResponse& response) {
+                  if (request.query.find("source") == std::string::npos) return;
+                  if (request.query.find("web") == std::string::npos) return;
+                  response = FakeResponse();
+                  response.status = 403;
+                });
+  server_.fault("POST", "/uploads/", FakeRegistry::kAlways,
+                [this](const FakeRequest& request, FakeResponse& response) {
+                  if (request.parameter("mount").empty()) return;
+                  response = FakeResponse();
+                  response.status = 401;
+                  response.set(
+                      "WWW-Authenticate",
+                      "Bearer realm=\"" + server_.endpoint() +
+                          "/token\",service=\"fake\",scope=\"repository:library/source:pull\"");
+                });
+  EXPECT_EQ(copy(), Arrival::kSent);
+  server_.expire_tokens();
+  hide_once();
+  EXPECT_EQ(copy(), Arrival::kSent) << "later tokens are not asked for with the other repository";
 }
 
 TEST_F(MountTest, IsNotTriedBetweenRegistries) {
