@@ -199,11 +199,11 @@ Status run_unpack(const Command& command) {
     if (converter::says_converted(found)) {
       IMSY_TRY_ASSIGN(const auto image,
                       converter::open_converted(place.source(), std::move(found)));
-      return unpack(place.source(), image, directory);
+      return unpack(place.source(), image, directory, command.stop);
     }
     IMSY_TRY_ASSIGN(const auto temporary, converter::temporary_directory(command.temporary));
     IMSY_TRY_ASSIGN(const auto squashed, squash(place.source(), found, {}, temporary));
-    return unpack(squashed, directory);
+    return unpack(squashed, directory, command.stop);
   };
   const Status unpacked = unpack_found();
   return unpacked ? unpacked : unpacked.error().with_context(place.text());

@@ -15,6 +15,7 @@
 #include <system_error>
 #include <utility>
 
+#include "cli/image/remove_tree.h"
 #include "common/log.h"
 
 namespace imsy::cli::image {
@@ -74,17 +75,21 @@ bool is_mount_point(const fs::path& directory) {
 
 }  // namespace
 
-TreeWriter::TreeWriter(fs::path target, const cdc::Tree& tree)
+TreeWriter::TreeWriter(fs::path target, const cdc::Tree& tree, const std::stop_token& stop)
     : target_(std::move(target)),
       tree_(tree),
+      stop_(stop),
       names_(tree.inode_count()),
       inode_of_(tree.object_count(), cdc::kNone) {}
 
 TreeWriter::~TreeWriter() {
   if (building_.empty()) return;
-  std::error_code problem;
-  fs::remove_all(building_, problem);
-  if (problem) log::warn("cannot remove {}: {}", building_.string(), problem.message());
+  const Status removed = remove_tree(building_);
+  if (!removed) log::warn("cannot remove {}: {}", building_.string(), removed.error().message());
+}
+
+Status TreeWriter::check_stop() const {
+  return stop_.stop_requested() ? Status(Error(Errc::kCancelled, "interrupted")) : Status();
 }
 
 Status TreeWriter::check_target(const fs::path& path) {
@@ -106,10 +111,11 @@ Status TreeWriter::check_target(const fs::path& path) {
 }
 
 Result<std::unique_ptr<TreeWriter>> TreeWriter::create(const fs::path& target,
-                                                       const cdc::Tree& tree) {
+                                                       const cdc::Tree& tree,
+                                                       const std::stop_token& stop) {
   IMSY_TRY(check_target(target));
   IMSY_TRY_ASSIGN(auto path, normalised(target));
-  std::unique_ptr<TreeWriter> writer(new TreeWriter(std::move(path), tree));
+  std::unique_ptr<TreeWriter> writer(new TreeWriter(std::move(path), tree, stop));
   IMSY_TRY(writer->make_directory());
   IMSY_TRY(writer->make_tree());
   return writer;
@@ -136,6 +142,7 @@ Status TreeWriter::make_entries(std::uint32_t directory) {
   if (inode.count == 0) return {};
   IMSY_TRY_ASSIGN(const UniqueFd folder, open(path_of(directory), O_RDONLY | O_DIRECTORY));
   for (std::uint32_t index = inode.value; index < inode.value + inode.count; ++index) {
+    IMSY_TRY(check_stop());
     const cdc::Entry& entry = tree_.entry(index);
     const std::string name(tree_.name(entry));
     const bool known = names_[entry.inode].directory != cdc::kNone;
@@ -181,6 +188,7 @@ Status TreeWriter::make_link(int directory, const char* name, std::uint32_t inod
 }
 
 Status TreeWriter::write(std::uint32_t object, std::uint64_t offset, ByteSpan bytes) {
+  IMSY_TRY(check_stop());
   const std::uint32_t inode = inode_of_[object];
   if (object != open_object_) {
     IMSY_TRY_ASSIGN(open_file_, open(path_of(inode), O_WRONLY));
@@ -194,6 +202,7 @@ Status TreeWriter::finish() {
   open_file_.reset();
   IMSY_TRY(copy_contents());
   for (std::uint32_t inode = tree_.inode_count(); inode-- > 0;) {
+    IMSY_TRY(check_stop());
     const Status set = set_attributes(inode);
     if (!set) return set.error().with_context(log::printable(path_of(inode)));
   }
@@ -207,19 +216,33 @@ Status TreeWriter::finish() {
 
 // Several files may have one content; it was written to one of them.
 Status TreeWriter::copy_contents() {
-  Bytes buffer(1u << 20);
   for (std::uint32_t inode = 0; inode < tree_.inode_count(); ++inode) {
+    IMSY_TRY(check_stop());
     const Inode& node = tree_.inode(inode);
     if (node.type != NodeType::kRegular || inode_of_[node.value] == inode) continue;
     IMSY_TRY_ASSIGN(const UniqueFd from, open(path_of(inode_of_[node.value]), O_RDONLY));
     IMSY_TRY_ASSIGN(const UniqueFd to, open(path_of(inode), O_WRONLY));
-    std::uint64_t offset = 0;
-    for (;;) {
-      IMSY_TRY_ASSIGN(const std::size_t got, read_some(from.get(), buffer));
-      if (got == 0) break;
-      IMSY_TRY(write_sparse(to.get(), offset, std::span(buffer).first(got)));
-      offset += got;
-    }
+    const Status copied = copy(from.get(), to.get(), tree_.size_of(node));
+    if (!copied) return copied.error().with_context(log::printable(path_of(inode)));
+  }
+  return {};
+}
+
+// Holes are passed over, so that they cost no time.
+Status TreeWriter::copy(int from, int to, std::uint64_t size) const {
+  Bytes buffer(static_cast<std::size_t>(std::min<std::uint64_t>(size, 1u << 20)));
+  for (std::uint64_t offset = 0; offset < size;) {
+    IMSY_TRY(check_stop());
+    const off_t data = ::lseek(from, static_cast<off_t>(offset), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) return {};  // nothing but a hole is left
+    if (data < 0) return Error::from_errno(errno, "look for data");
+    offset = static_cast<std::uint64_t>(data);
+    if (offset >= size) return {};
+    const auto piece = std::span(buffer).first(
+        static_cast<std::size_t>(std::min<std::uint64_t>(buffer.size(), size - offset)));
+    IMSY_TRY(pread_all(from, piece, offset));
+    IMSY_TRY(write_sparse(to, offset, piece));
+    offset += piece.size();
   }
   return {};
 }

@@ -4,6 +4,7 @@
 //   * The tree is built in a new directory beside the target, which only its owner can enter, and
 //     becomes the target when it is complete. A failure leaves nothing; a killed process leaves the
 //     directory ".imsy-unpack-*".
+//   * A stop request ends whatever is under way with kCancelled, which is a failure.
 //   * Every path is made beneath that directory, and no link is followed on the way.
 //   * Runs of zeros become holes.
 // Needs to be root for owners other than its own, devices, and most extended attributes.
@@ -12,6 +13,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -28,7 +30,8 @@ class TreeWriter {
   // Makes all names of `tree`, which must outlive the writer; contents are holes. Errors as above;
   // kDenied and others name the path in the tree.
   static Result<std::unique_ptr<TreeWriter>> create(const std::filesystem::path& target,
-                                                    const cdc::Tree& tree);
+                                                    const cdc::Tree& tree,
+                                                    const std::stop_token& stop);
   ~TreeWriter();
   TreeWriter(const TreeWriter&) = delete;
   TreeWriter& operator=(const TreeWriter&) = delete;
@@ -45,13 +48,15 @@ class TreeWriter {
     std::uint32_t entry = 0;
   };
 
-  TreeWriter(std::filesystem::path target, const cdc::Tree& tree);
+  TreeWriter(std::filesystem::path target, const cdc::Tree& tree, const std::stop_token& stop);
+  Status check_stop() const;
   Status make_directory();
   Status make_tree();
   Status make_entries(std::uint32_t directory);
   Status make_entry(int directory, const char* name, std::uint32_t inode) const;
   Status make_link(int directory, const char* name, std::uint32_t inode) const;
   Status copy_contents();
+  Status copy(int from, int to, std::uint64_t size) const;
   Status set_attributes(std::uint32_t inode) const;
 
   std::string path_of(std::uint32_t inode) const;
@@ -59,6 +64,7 @@ class TreeWriter {
 
   const std::filesystem::path target_;
   const cdc::Tree& tree_;
+  const std::stop_token stop_;
   std::filesystem::path building_;  // empty when there is nothing to remove
   UniqueFd root_;
   std::vector<Name> names_;              // by inode

@@ -1,6 +1,7 @@
 #include "cli/image/unpack.h"
 
 #include <algorithm>
+#include <string>
 
 #include "cli/image/raw_reader.h"
 #include "cli/image/tree_writer.h"
@@ -18,6 +19,19 @@ Status write_chunks(const FrameReader& frames, const cdc::Objects& objects, Tree
   return {};
 }
 
+// The tar has each file's content, so files cannot be larger. Else a small image could ask for
+// copies without end: those of holes do not even fill the disk.
+Status check_sizes(const converter::ProvedImage& image) {
+  const cdc::Tree& tree = image.manifest->tree();
+  std::uint64_t size = 0;  // below 2^63: the CDC manifest was checked
+  for (std::uint32_t i = 0; i < tree.inode_count(); ++i) {
+    if (tree.inode(i).type == cdc::NodeType::kRegular) size += tree.size_of(tree.inode(i));
+  }
+  if (size <= image.raw_size()) return {};
+  return Error(Errc::kCorrupt, "the CDC manifest has files of " + std::to_string(size) +
+                                   " bytes, but the tar has " + std::to_string(image.raw_size()));
+}
+
 // A blob knows that it was right when its end is reached.
 Status read_to_end(ByteReader& blob) {
   Bytes buffer(256u << 10);
@@ -30,8 +44,9 @@ Status read_to_end(ByteReader& blob) {
 }  // namespace
 
 Status unpack(oci::ImageSource& source, const converter::ProvedImage& image,
-              const std::filesystem::path& directory) {
-  IMSY_TRY_ASSIGN(const auto tree, TreeWriter::create(directory, image.manifest->tree()));
+              const std::filesystem::path& directory, const std::stop_token& stop) {
+  IMSY_TRY(check_sizes(image));
+  IMSY_TRY_ASSIGN(const auto tree, TreeWriter::create(directory, image.manifest->tree(), stop));
   const cdc::Objects& objects = image.manifest->objects();
   for (std::uint32_t layer = 0; layer < image.anchor.data_layers.size(); ++layer) {
     IMSY_TRY_ASSIGN(const auto blob, source.open_blob(image.image.manifest.layers[layer + 1]));
@@ -46,8 +61,9 @@ Status unpack(oci::ImageSource& source, const converter::ProvedImage& image,
   return tree->finish();
 }
 
-Status unpack(const Squashed& image, const std::filesystem::path& directory) {
-  IMSY_TRY_ASSIGN(const auto tree, TreeWriter::create(directory, image.plan.tree));
+Status unpack(const Squashed& image, const std::filesystem::path& directory,
+              const std::stop_token& stop) {
+  IMSY_TRY_ASSIGN(const auto tree, TreeWriter::create(directory, image.plan.tree, stop));
   Bytes buffer(1u << 20);
   for (std::uint32_t object = 0; object < image.plan.contents.size(); ++object) {
     const std::uint32_t content = image.plan.contents[object];

@@ -1,9 +1,13 @@
 // imsy unpack and imsy export: the tree comes out as it went in.
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "cli/image/squashed.h"
+#include "cli/image/tree_writer.h"
+#include "cli/image/unpack.h"
 #include "tests/unit/cli/image_fixture.h"
 
 namespace imsy::cli {
@@ -52,6 +56,7 @@ Bytes own_tar() {
       .add(own(header(Type::kRegular, "empty")))
       .add(own(header(Type::kFifo, "fifo")))
       .add(own(header(Type::kRegular, "sparse")), with_hole())
+      .add(own(header(Type::kRegular, "sparse copy")), with_hole())
       .add(link)
       .add(own(header(Type::kRegular, "odd \n\xff name")), text("odd"))
       .finish();
@@ -90,12 +95,14 @@ class UnpackTest : public ImageTest {
     EXPECT_EQ(facts(root / "copy").st_nlink, 1u);
     EXPECT_EQ(facts(root / "empty").st_size, 0);
     EXPECT_TRUE(S_ISFIFO(facts(root / "fifo").st_mode));
-    EXPECT_EQ(read_all(root / "sparse"), as_text(with_hole()));
-    EXPECT_LT(facts(root / "sparse").st_blocks * 512, 100'000);
+    for (const char* name : {"sparse", "sparse copy"}) {
+      EXPECT_EQ(read_all(root / name), as_text(with_hole())) << name;
+      EXPECT_LT(facts(root / name).st_blocks * 512, 100'000) << name;
+    }
     EXPECT_EQ(fs::read_symlink(root / "link"), "/etc/passwd");
     EXPECT_EQ(facts(root / "link").st_mtim.tv_sec, 1'000'000'000);
     EXPECT_EQ(read_all(root / "odd \n\xff name"), "odd");
-    EXPECT_EQ(names_in(root).size(), 7u);
+    EXPECT_EQ(names_in(root).size(), 8u);
   }
 };
 
@@ -188,6 +195,122 @@ TEST_F(UnpackTest, AFailureLeavesNothing) {
   EXPECT_EQ(run_imsy({"unpack", converted("v1"), at("out")}, "", stop.get_token()).code,
             kExitFailed);
   EXPECT_EQ(names_in(at("")), before);
+}
+
+TEST_F(UnpackTest, AStopRequestEndsItAtAnyStageAndLeavesNothing) {
+  add_both("v1", {own_tar()});
+  const auto before = names_in(at(""));
+  const auto manifest = cdc_manifest_of("v1");
+  const auto expect_stopped = [&](const auto& run) {
+    std::stop_source stop;
+    const Status status = run(stop);
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code(), Errc::kCancelled) << status.error().message();
+    EXPECT_EQ(names_in(at("")), before);
+  };
+  expect_stopped([&](std::stop_source& stop) -> Status {
+    stop.request_stop();
+    const auto tree = image::TreeWriter::create(at("out"), manifest->tree(), stop.get_token());
+    return tree ? Status() : tree.error();
+  });
+  expect_stopped([&](std::stop_source& stop) -> Status {
+    IMSY_TRY_ASSIGN(const auto tree,
+                    image::TreeWriter::create(at("out"), manifest->tree(), stop.get_token()));
+    EXPECT_TRUE(tree->write(0, 0, text("b")));
+    stop.request_stop();
+    return tree->write(0, 1, text("c"));
+  });
+  expect_stopped([&](std::stop_source& stop) -> Status {
+    IMSY_TRY_ASSIGN(const auto tree,
+                    image::TreeWriter::create(at("out"), manifest->tree(), stop.get_token()));
+    stop.request_stop();
+    return tree->finish();
+  });
+  expect_stopped([&](std::stop_source& stop) -> Status {
+    const auto found = converter::read_image(*plain_, plain_->get_manifest("v1").value()).value();
+    const auto squashed = image::squash(*plain_, found, {}, at("")).value();
+    stop.request_stop();
+    return image::unpack(squashed, at("out"), stop.get_token());
+  });
+}
+
+TEST_F(UnpackTest, AFailureLeavesNothingOfADeepTree) {
+  std::string path;
+  for (int i = 0; i < 1000; ++i) path += "d/";
+  auto deep = own(header(Type::kDirectory, path));
+  deep.mode = 0;
+  add_both("v1", {TarBuilder()
+                      .add(own(header(Type::kDirectory, "0/")))
+                      .add(deep)
+                      .add(own(header(Type::kRegular, path + "file")), noise(3000, 1))
+                      .finish()});
+  const auto layer = manifest_of("v1").layers[1];
+  Bytes wrong = blob(layer);
+  wrong[anchor_of("v1").manifest_offset - 1] ^= std::byte{1};
+  ASSERT_TRUE(replace_file(blob_file(layer), wrong));
+  const auto before = names_in(at(""));
+  rlimit usual{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &usual), 0);
+  const rlimit few{std::min<rlim_t>(usual.rlim_cur, 100), usual.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  refusal({"unpack", converted("v1"), at("out")});
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &usual), 0);
+  EXPECT_EQ(names_in(at("")), before);
+}
+
+// What root may do without permissions, others may not.
+class UnprivilegedTest : public UnpackTest {
+ protected:
+  UnprivilegedTest() : user_(::geteuid() == 0 ? 65534 : ::geteuid()) {
+    ::chmod(at("").c_str(), 0777);
+  }
+  Header of_user(Header entry, std::uint32_t mode) const {
+    entry.uid = user_;
+    entry.gid = ::getegid();
+    entry.mode = mode;
+    return entry;
+  }
+  std::string refusal_as_user(const std::vector<std::string>& args) {
+    const uid_t before = ::geteuid();
+    EXPECT_EQ(::seteuid(user_), 0);
+    std::string line = refusal(args);
+    EXPECT_EQ(::seteuid(before), 0);
+    return line;
+  }
+
+  const uid_t user_;
+};
+
+TEST_F(UnprivilegedTest, AFailureLeavesNothingOfDirectoriesWithoutPermissions) {
+  auto root = header(Type::kDirectory, "./");
+  root.uid = 1234;  // cannot be given away, and is set last
+  add_both("v1", {TarBuilder()
+                      .add(root)
+                      .add(of_user(header(Type::kDirectory, "a/"), 0555))
+                      .add(of_user(header(Type::kDirectory, "a/b/"), 0))
+                      .add(of_user(header(Type::kDirectory, "a/b/c/"), 0555))
+                      .add(of_user(header(Type::kRegular, "a/b/c/file"), 0), text("x"))
+                      .finish()});
+  const auto before = names_in(at(""));
+  EXPECT_THAT(refusal_as_user({"unpack", converted("v1"), at("out")}), HasSubstr("chown"));
+  EXPECT_EQ(names_in(at("")), before);
+}
+
+// One content of some bytes, and so many files with it that copying would never end.
+TEST_F(UnpackTest, FilesLargerThanTheirTarAreRefused) {
+  add_both("v1", {TarBuilder().add(own(header(Type::kRegular, "a")), noise(60'000, 1)).finish()});
+  const auto manifest = cdc_manifest_of("v1");
+  cdc::TreeBuilder builder(cdc::TreeBuilder::Attributes{});
+  cdc::TreeBuilder::Attributes file;
+  file.type = cdc::NodeType::kRegular;
+  file.object = builder.add_object(60'000);
+  for (int i = 0; i < 100; ++i) builder.add(cdc::TreeBuilder::kRoot, std::to_string(i), file);
+  const cdc::Tree tree = builder.build(nullptr).value();
+  auto parts = parts_of(*manifest);
+  parts.tree = &tree;
+  forge("v1", parts, "v1");
+  EXPECT_THAT(refusal({"unpack", converted("v1"), at("out")}),
+              HasSubstr("has files of 6000000 bytes, but the tar has "));
 }
 
 TEST_F(UnpackTest, OneImageOfAnIndexHasToBeNamed) {
