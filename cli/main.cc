@@ -15,6 +15,7 @@
 #include "cli/run.h"
 #include "cli/stop_event.h"
 #include "common/io.h"
+#include "common/program.h"
 
 namespace {
 
@@ -80,9 +81,7 @@ class SignalWatch {
   std::thread thread_;
 };
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   const std::vector<std::string> args(argv + std::min(argc, 1), argv + argc);
   const SignalWatch signals;
   const auto event = imsy::cli::StopEvent::create(signals.stop());
@@ -92,4 +91,10 @@ int main(int argc, char** argv) {
   }
   StandardInput input(**event);
   return imsy::cli::run(args, {input, std::cout, std::cerr}, signals.stop());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return imsy::run_program("imsy", [&] { return run(argc, argv); });
 }

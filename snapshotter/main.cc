@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "common/log.h"
+#include "common/program.h"
 #include "snapshotter/config.h"
 #include "snapshotter/daemon.h"
 
@@ -18,9 +19,7 @@ int fail(const imsy::Error& error) {
   return kFailed;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   using namespace imsy::snapshotter;
   DaemonOptions options;
   std::filesystem::path config = "/etc/imsy/snapshotter.toml";
@@ -51,4 +50,10 @@ int main(int argc, char** argv) {
   const auto served = run_daemon(options);
   if (!served) return fail(served.error());
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return imsy::run_program("imsy-snapshotter", [&] { return run(argc, argv); });
 }
