@@ -112,6 +112,8 @@ Flags of the commands about images, after the command:
         http, not https, to registries
   --tmp DIR
         for unnamed temporary files (default $TMPDIR)
+  --allow-foreign-layers
+        fetch layers of ordinary images from where their manifests say (check --against, unpack)
 
 Flags of stat and profile recorded, after the command:
   --root DIR

@@ -55,8 +55,8 @@ Result<std::unique_ptr<ByteReader>> LayerReader::open(const oci::Descriptor& des
   if (!oci::is_foreign_layer(descriptor)) return source_.open_blob(descriptor);
   if (!options_.open_foreign) {
     return Error(Errc::kInvalid,
-                 "a foreign layer, which is kept elsewhere than in its registry; to fetch it and "
-                 "make it part of the converted image, allow it with --allow-foreign-layers");
+                 "a foreign layer, which is kept elsewhere than in its registry; to fetch it from "
+                 "there, allow it with --allow-foreign-layers");
   }
   auto here = source_.open_blob(descriptor);
   if (here || here.error().code() != Errc::kNotFound) return here;

@@ -1,4 +1,4 @@
-// Location: what a SRC or DST argument of imsy-convert names.
+// Location: what a SRC or DST argument of imsy-convert, or a REF of imsy, names.
 //
 //   registry/repository[:tag|@digest]      a registry, parsed as Docker does
 //   oci:DIR[:tag]                          an OCI image layout
@@ -49,7 +49,10 @@ struct OpenOptions {
   oci::HttpClient& http;                 // must outlive what is opened
   bool plain_http = false;               // to registries
   std::filesystem::path temporary;       // directory for what cannot be read or written at once
-  std::vector<oci::Platform> platforms;  // of root filesystems: at most one, none: the machine's
+  // Read for root filesystems only: the one that they are for; none: this machine. kInvalid, when
+  // such a location is opened: several, or another system than Linux. Images tell themselves, and
+  // whoever reads an index chooses from it.
+  std::vector<oci::Platform> platforms;
 };
 
 Result<std::shared_ptr<oci::ImageSource>> open_source(const Location& location,

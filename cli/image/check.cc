@@ -112,7 +112,8 @@ Status check_data_layer(oci::ImageSource& source, const converter::ProvedImage& 
 
 Status check(oci::ImageSource& source, const converter::ProvedImage& image) {
   if (image.anchor.data_layers.size() > 1) {
-    return Error(Errc::kInvalid, "has several data layers, which cannot be checked");
+    return Error(Errc::kInvalid, "has " + std::to_string(image.anchor.data_layers.size()) +
+                                     " data layers; only images with one can be proved");
   }
   // Its digest is that of the tar which the anchor makes; that it is there remains to be seen.
   const auto anchor_layer = source.get_blob(image.image.manifest.layers[0], 1 << 20);

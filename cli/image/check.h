@@ -15,8 +15,8 @@
 
 namespace imsy::cli::image {
 
-// kCorrupt: the message names what is wrong: an annotation, a layer, a frame, a path. kInvalid for
-// more than one data layer, which imsy-convert does not write.
+// kCorrupt: the message names what is wrong: an annotation, a layer, a frame, a path. kInvalid:
+// more than one data layer, for which no tar is the only right one; imsy-convert writes none such.
 Status check(oci::ImageSource& source, const converter::ProvedImage& image);
 
 }  // namespace imsy::cli::image

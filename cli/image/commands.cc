@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@
 #include "cli/image/unpack.h"
 #include "common/log.h"
 #include "converter/proved_image.h"
+#include "oci/foreign_blob.h"
 #include "oci/http.h"
 
 namespace imsy::cli::image {
@@ -42,6 +44,7 @@ struct Command {
   const Streams& streams;
   const std::stop_token& stop;
   bool plain_http = false;
+  bool foreign_layers = false;
   bool json = false;
   bool files = false;
   std::string platform;
@@ -62,7 +65,18 @@ class Session {
 
   Result<Place> open(const std::string& place) {
     IMSY_TRY_ASSIGN(const auto given, options());
-    return Place::open(place, given, {command_.stop, progress_});
+    return Place::open(place, given, watch());
+  }
+  // How layers of ordinary images are read.
+  converter::InputOptions input() {
+    converter::InputOptions input;
+    if (!command_.foreign_layers) return input;
+    input.open_foreign =
+        [this](const oci::Descriptor& layer) -> Result<std::unique_ptr<ByteReader>> {
+      IMSY_TRY_ASSIGN(auto blob, oci::open_foreign_blob(http_, layer, command_.plain_http));
+      return watched(std::move(blob), watch());
+    };
+    return input;
   }
   Result<std::shared_ptr<oci::ImageTarget>> open_target(const converter::Location& location) {
     IMSY_TRY_ASSIGN(const auto given, options());
@@ -70,6 +84,7 @@ class Session {
   }
 
  private:
+  Watch watch() { return {command_.stop, progress_}; }
   Result<converter::OpenOptions> options() {
     IMSY_TRY_ASSIGN(auto temporary, converter::temporary_directory(command_.temporary));
     converter::OpenOptions given{http_, command_.plain_http, std::move(temporary), {}};
@@ -142,27 +157,66 @@ Status run_diff(const Command& command) {
   return {};
 }
 
-// Up to ten differences, one line each, and how many there are.
+// Shows the first of many lines.
+class Lines {
+ public:
+  explicit Lines(std::ostream& out) : out_(out) {}
+  void add(const std::string& subject, const std::string& what) {
+    constexpr std::uint64_t kShown = 10;
+    if (++count_ <= kShown) out_ << log::printable(subject) << ": " << what << '\n';
+  }
+  std::uint64_t count() const { return count_; }
+
+ private:
+  std::ostream& out_;
+  std::uint64_t count_ = 0;
+};
+
+std::string describe(const Difference& difference, const Place& original, const Place& place) {
+  if (difference.change == Change::kAdded) return "only in " + place.text();
+  if (difference.change == Change::kRemoved) return "only in " + original.text();
+  return difference.what;
+}
+
+// Configuration and tree. Up to ten differences, one line each, and how many there are.
 Status compare_with(const Place& original, const Place& place, const converter::ProvedImage& image,
-                    const oci::Descriptor& entry, const Command& command) {
-  constexpr std::uint64_t kShown = 10;
+                    const oci::Descriptor& entry, const Command& command, Session& session) {
   IMSY_TRY_ASSIGN(const auto found, original.image_for(converter::platform_name(*entry.platform)));
   IMSY_TRY_ASSIGN(const auto temporary, converter::temporary_directory(command.temporary));
-  auto squashed = squash(original.source(), found, image.manifest->header().chunker, temporary);
+  auto squashed = squash(original.source(), found, session.input(),
+                         image.manifest->header().chunker, temporary);
   if (!squashed) return squashed.error().with_context(original.text());
-  std::uint64_t count = 0;
-  compare_trees(
-      squashed->content(), content_of(*image.manifest), [&](const Difference& difference) {
-        if (difference.change == Change::kSame || ++count > kShown) return;
-        const std::string what = difference.change == Change::kAdded ? "only in " + place.text()
-                                 : difference.change == Change::kRemoved
-                                     ? "only in " + original.text()
-                                     : difference.what;
-        command.streams.out << log::printable(difference.path) << ": " << what << '\n';
-      });
-  if (count == 0) return {};
-  return Error(Errc::kCorrupt,
-               "differs from " + original.text() + " in " + std::to_string(count) + " paths");
+  Lines lines(command.streams.out);
+  for (const std::string& path : compare_configs(found.config, image.image.config)) {
+    lines.add("configuration", log::printable(path) + " is not the same");
+  }
+  const std::uint64_t members = lines.count();
+  compare_trees(squashed->content(), content_of(*image.manifest),
+                [&](const Difference& difference) {
+                  if (difference.change == Change::kSame) return;
+                  lines.add(difference.path, describe(difference, original, place));
+                });
+  if (lines.count() == 0) return {};
+  return Error(Errc::kCorrupt, "differs from " + original.text() + " in " +
+                                   std::to_string(lines.count() - members) + " paths and " +
+                                   std::to_string(members) + " members of the configuration");
+}
+
+// Images that only the original has would be passed over.
+Status check_platforms(const Place& original, const Place& place) {
+  IMSY_TRY_ASSIGN(const auto wanted, original.platforms());
+  IMSY_TRY_ASSIGN(const auto found, place.platforms());
+  std::vector<std::string> missing;
+  for (const oci::Platform& platform : wanted) {
+    const bool here = std::any_of(found.begin(), found.end(), [&](const oci::Platform& other) {
+      return converter::same_platform(platform, other);
+    });
+    if (!here) missing.push_back(converter::platform_name(platform));
+  }
+  if (missing.empty()) return {};
+  return Error(Errc::kNotFound, place.text() + ": has no image for " + oci::list_names(missing) +
+                                    ", as " + original.text() +
+                                    " has; choose what to check with --platform");
 }
 
 Status run_check(const Command& command) {
@@ -172,19 +226,20 @@ Status run_check(const Command& command) {
   if (!command.against.empty()) {
     IMSY_TRY_ASSIGN(Place opened, session.open(command.against));
     original.emplace(std::move(opened));
+    if (command.platform.empty()) IMSY_TRY(check_platforms(*original, place));
   }
   return place.each_image(
       command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
         IMSY_TRY_ASSIGN(const auto image,
                         converter::open_converted(place.source(), std::move(found)));
         IMSY_TRY(check(place.source(), image));
-        if (original) IMSY_TRY(compare_with(*original, place, image, entry, command));
+        if (original) IMSY_TRY(compare_with(*original, place, image, entry, command, session));
         const cdc::Objects& objects = image.manifest->objects();
         command.streams.out << fmt::format(
             "{} {} proved: {} paths, {} chunks, {} frames{}\n",
             image.image.document.digest.to_string(), log::printable(image.platform()),
             image.manifest->tree().entry_count(), objects.total_chunks(), objects.frame_count(),
-            original ? "; the tree of " + original->text() : "");
+            original ? "; configuration and tree of " + original->text() : "");
         return {};
       });
 }
@@ -202,7 +257,8 @@ Status run_unpack(const Command& command) {
       return unpack(place.source(), image, directory, command.stop);
     }
     IMSY_TRY_ASSIGN(const auto temporary, converter::temporary_directory(command.temporary));
-    IMSY_TRY_ASSIGN(const auto squashed, squash(place.source(), found, {}, temporary));
+    IMSY_TRY_ASSIGN(const auto squashed,
+                    squash(place.source(), found, session.input(), {}, temporary));
     return unpack(squashed, directory, command.stop);
   };
   const Status unpacked = unpack_found();
@@ -245,10 +301,12 @@ void add_commands(CLI::App& app, const Streams& streams, const std::stop_token& 
   CLI::App* const check = add(app, "check", checked, outcome, run_check);
   check->add_option("REF", checked->places)->required()->expected(1);
   check->add_option("--against", checked->against);
+  check->add_flag("--allow-foreign-layers", checked->foreign_layers);
 
   const auto unpacked = make();
   CLI::App* const unpack = add(app, "unpack", unpacked, outcome, run_unpack);
   unpack->add_option("REF DIR", unpacked->places)->required()->expected(2);
+  unpack->add_flag("--allow-foreign-layers", unpacked->foreign_layers);
 
   const auto exported = make();
   CLI::App* const to_plain = add(app, "export", exported, outcome, run_export);

@@ -200,6 +200,12 @@ class Comparison {
   std::string path_;
 };
 
+oci::Json without_layers(const oci::ImageConfig& config) {
+  oci::Json rest = config.json;
+  for (const char* member : {"rootfs", "history", "created"}) rest.erase(member);
+  return rest;
+}
+
 }  // namespace
 
 Content content_of(const cdc::Manifest& manifest) {
@@ -214,6 +220,15 @@ Content content_of(const cdc::Manifest& manifest) {
 void compare_trees(const Content& left, const Content& right,
                    const std::function<void(const Difference&)>& visit) {
   Comparison(left, right, visit).run();
+}
+
+std::vector<std::string> compare_configs(const oci::ImageConfig& left,
+                                         const oci::ImageConfig& right) {
+  std::vector<std::string> paths;
+  for (const auto& change : oci::Json::diff(without_layers(left), without_layers(right))) {
+    paths.push_back(change["path"]);
+  }
+  return paths;
 }
 
 }  // namespace imsy::cli::image

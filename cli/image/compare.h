@@ -1,6 +1,6 @@
-// compare_trees: two trees path by path.
+// compare_trees, compare_configs: two images path by path, and what a runtime reads of them.
 //
-// Threads: pure function on immutable data.
+// Threads: pure functions on immutable data.
 #pragma once
 
 #include <functional>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cdc/manifest.h"
+#include "oci/descriptor.h"
 
 namespace imsy::cli::image {
 
@@ -39,5 +40,12 @@ struct Difference {
 // content (by object id), and which paths are links to one inode.
 void compare_trees(const Content& left, const Content& right,
                    const std::function<void(const Difference&)>& visit);
+
+// What is not the same in two configurations, as paths into them: "/config/Env/0". Left out are the
+// members that tell of layers (`rootfs`, `history`) and of the build (`created`); all others count:
+// what `config` says of running the image (Env, Entrypoint, Cmd, User, WorkingDir, ExposedPorts,
+// Labels, ...), its platform, and what we do not know.
+std::vector<std::string> compare_configs(const oci::ImageConfig& left,
+                                         const oci::ImageConfig& right);
 
 }  // namespace imsy::cli::image

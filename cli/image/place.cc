@@ -42,7 +42,7 @@ class WatchedSource : public oci::ImageSource {
   }
   Result<std::unique_ptr<ByteReader>> open_blob(const oci::Descriptor& descriptor) override {
     IMSY_TRY_ASSIGN(auto input, source_->open_blob(descriptor));
-    return std::unique_ptr<ByteReader>(std::make_unique<WatchedReader>(std::move(input), watch_));
+    return watched(std::move(input), watch_);
   }
   Result<Bytes> read_part(const oci::Descriptor& blob, std::uint64_t offset,
                           std::uint64_t length) override {
@@ -66,6 +66,10 @@ Status check_platform(const converter::SourceImage& image, const std::string& pl
 }
 
 }  // namespace
+
+std::unique_ptr<ByteReader> watched(std::unique_ptr<ByteReader> blob, const Watch& watch) {
+  return std::make_unique<WatchedReader>(std::move(blob), watch);
+}
 
 Result<Place> Place::open(const std::string& text, const converter::OpenOptions& options,
                           const Watch& watch) {
@@ -120,6 +124,15 @@ Status Place::each_image(const std::string& platform, const Visit& visit) const 
     begin(image);
     return visit(std::move(image), entry);
   });
+}
+
+Result<std::vector<oci::Platform>> Place::platforms() const {
+  std::vector<oci::Platform> all;
+  IMSY_TRY(visit_all("", [&](const auto&, const oci::Descriptor& entry) -> Status {
+    all.push_back(*entry.platform);
+    return {};
+  }));
+  return all;
 }
 
 Result<converter::SourceImage> Place::image_for(const std::string& platform) const {

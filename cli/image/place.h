@@ -10,6 +10,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "converter/location.h"
 #include "converter/progress.h"
@@ -22,6 +23,9 @@ struct Watch {
   const std::stop_token& stop;
   converter::Progress& progress;
 };
+
+// `blob`, read under the watch.
+std::unique_ptr<ByteReader> watched(std::unique_ptr<ByteReader> blob, const Watch& watch);
 
 class Place {
  public:
@@ -42,6 +46,9 @@ class Place {
   // unless it is "". kNotFound when there is none. Errors name the platform, where there are
   // several, and the place.
   Status each_image(const std::string& platform, const Visit& visit) const;
+
+  // Those of all images that each_image("") would visit, in order.
+  Result<std::vector<oci::Platform>> platforms() const;
 
   // The image that is named; of an index that for `platform`, which may be "" when it has just one.
   // kInvalid, with the platforms that there are: which one is meant?

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "converter/layer_reader.h"
 #include "converter/layer_tree.h"
 
 namespace imsy::cli::image {
@@ -17,13 +16,12 @@ Content Squashed::content() const {
 }
 
 Result<Squashed> squash(oci::ImageSource& source, const converter::SourceImage& image,
-                        const cdc::ChunkerParameters& chunker,
+                        const converter::InputOptions& input, const cdc::ChunkerParameters& chunker,
                         const std::filesystem::path& temporary) {
   IMSY_TRY_ASSIGN(auto spool, converter::ContentSpool::create(temporary, chunker));
   converter::LayerTree tree;
   converter::Progress counted_by_the_place(false);
-  const converter::InputOptions options;
-  converter::LayerReader layers(source, options, tree, spool, counted_by_the_place);
+  converter::LayerReader layers(source, input, tree, spool, counted_by_the_place);
   for (std::size_t i = 0; i < image.manifest.layers.size(); ++i) {
     IMSY_TRY(layers.read(image.manifest.layers[i], image.config.diff_ids[i]));
   }

@@ -8,6 +8,7 @@
 #include "cli/image/compare.h"
 #include "converter/content_spool.h"
 #include "converter/data_layer.h"
+#include "converter/layer_reader.h"
 #include "converter/source_image.h"
 
 namespace imsy::cli::image {
@@ -22,7 +23,7 @@ struct Squashed {
 // Reads all layers of `image`, as imsy-convert does. Contents are cut by `chunker` and kept in an
 // unnamed file in `temporary`. Errors as converter/layer_reader.h.
 Result<Squashed> squash(oci::ImageSource& source, const converter::SourceImage& image,
-                        const cdc::ChunkerParameters& chunker,
+                        const converter::InputOptions& input, const cdc::ChunkerParameters& chunker,
                         const std::filesystem::path& temporary);
 
 }  // namespace imsy::cli::image

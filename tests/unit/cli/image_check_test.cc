@@ -1,6 +1,7 @@
 // imsy check: what it proves, and that it names whatever is wrong.
 #include <functional>
 
+#include "tests/support/fake_registry.h"
 #include "tests/unit/cli/image_fixture.h"
 
 namespace imsy::cli {
@@ -42,7 +43,7 @@ TEST_F(CheckTest, ProvesWhatImsyConvertWrites) {
   EXPECT_THAT(ran.out, HasSubstr("linux/amd64 proved: "));
   const Ran against = run_imsy({"check", converted("v1"), "--against", plain("v1")});
   EXPECT_EQ(against.code, kExitDone) << against.err;
-  EXPECT_THAT(against.out, HasSubstr("; the tree of " + plain("v1")));
+  EXPECT_THAT(against.out, HasSubstr("; configuration and tree of " + plain("v1")));
 }
 
 TEST_F(CheckTest, ProvesEveryImageOfAnIndex) {
@@ -225,6 +226,13 @@ TEST_F(BlobsTest, BytesBehindTheCdcManifest) {
   EXPECT_THAT(check(), HasSubstr("something lies behind the CDC manifest"));
 }
 
+TEST_F(BlobsTest, SeveralDataLayersAreRefused) {
+  auto anchor = anchor_of("v1");
+  anchor.data_layers.push_back(anchor.data_layers[0]);
+  publish(anchor, bytes_, "v1");
+  EXPECT_THAT(check(), HasSubstr("has 2 data layers; only images with one can be proved"));
+}
+
 TEST_F(BlobsTest, AnotherDiffId) {
   auto anchor = anchor_of("v1");
   anchor.data_layers[0].diff_id = sha256("another");
@@ -390,6 +398,68 @@ TEST_F(AgainstTest, ListsTenDifferencesAndCountsAll) {
   EXPECT_EQ(ran.code, kExitFailed);
   EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 10);
   EXPECT_THAT(ran.err, HasSubstr("in 25 paths"));
+}
+
+TEST_F(AgainstTest, WhatARuntimeReadsOfTheConfigurationCounts) {
+  const struct {
+    const char* original;
+    const char* line;  // of the first difference, "": none
+  } variations[] = {
+      {R"({"config": {"Cmd": ["/bin/other"]}})", "configuration: /config/Cmd/0 is not the same"},
+      {R"({"config": {"Cmd": ["/bin/tool"], "Env": ["A=1"]}})", "/config/Env"},
+      {R"({"config": {"Cmd": ["/bin/tool"], "Entrypoint": ["/init"]}})", "/config/Entrypoint"},
+      {R"({"config": {"Cmd": ["/bin/tool"], "User": "nobody"}})", "/config/User"},
+      {R"({"config": {"Cmd": ["/bin/tool"], "WorkingDir": "/srv"}})", "/config/WorkingDir"},
+      {R"({"config": {"Cmd": ["/bin/tool"], "Labels": {"a/b": "c"}}})", "/config/Labels"},
+      {R"({"config": {"Cmd": ["/bin/tool"], "ExposedPorts": {"80/tcp": {}}}})", "ExposedPorts"},
+      {R"({"config": {}})", "/config/Cmd"},
+      {R"({"os.version": "1"})", "/os.version"},
+      {R"({"created": "2020-01-01T00:00:00Z", "history": [{"created_by": "a"}]})", ""},
+  };
+  add_both("v1", {sample_tar()});
+  for (const auto& variation : variations) {
+    add_plain("original", {sample_tar()}, "amd64", oci::Json::parse(variation.original));
+    const Ran ran = run_imsy({"check", converted("v1"), "--against", plain("original")});
+    EXPECT_THAT(ran.out, HasSubstr(variation.line));
+    const bool same = std::string_view(variation.line).empty();
+    EXPECT_EQ(ran.code, same ? kExitDone : kExitFailed) << variation.original;
+    if (same) continue;
+    EXPECT_THAT(ran.err, HasSubstr("in 0 paths and 1 members of the configuration"));
+  }
+}
+
+TEST_F(AgainstTest, ImagesThatOnlyTheOriginalHasAreMissed) {
+  const auto amd = add_plain("amd", {sample_tar()});
+  const auto arm = add_plain("arm", {sample_tar()}, "arm64");
+  add_index("both", {{"amd64", amd}, {"arm64", arm}});
+  convert("amd");
+  EXPECT_THAT(refusal({"check", converted("amd"), "--against", plain("both")}),
+              AllOf(HasSubstr(converted("amd") + ": has no image for linux/arm64"),
+                    HasSubstr("--platform")));
+  const Ran ran = run_imsy(
+      {"check", converted("amd"), "--against", plain("both"), "--platform", "linux/amd64"});
+  EXPECT_EQ(ran.code, kExitDone) << ran.err;
+}
+
+TEST_F(AgainstTest, ForeignLayersOfTheOriginalAreFetchedWhenAllowed) {
+  test::FakeRegistry elsewhere;
+  const Bytes tar = sample_tar();
+  elsewhere.fault("GET", "/layer", test::FakeRegistry::kAlways,
+                  [&](const test::FakeRequest&, test::FakeResponse& response) {
+                    response = test::FakeResponse();
+                    response.body = std::string(as_text(tar));
+                  });
+  add_both("v1", {tar});
+  std::filesystem::remove(temp_ / "plain/blobs/sha256" / sha256(tar).hex());
+  add_foreign("original", tar, elsewhere.endpoint() + "/layer");
+  std::vector<std::string> args = {"check", converted("v1"), "--against", plain("original"),
+                                   "--plain-http"};
+  EXPECT_THAT(refusal(args), HasSubstr("--allow-foreign-layers"));
+  EXPECT_EQ(elsewhere.count("GET", "/layer"), 0u);
+  args.push_back("--allow-foreign-layers");
+  const Ran ran = run_imsy(args);
+  EXPECT_EQ(ran.code, kExitDone) << ran.err << ran.out;
+  EXPECT_EQ(elsewhere.count("GET", "/layer"), 1u);
 }
 
 TEST_F(AgainstTest, AnOriginalThatCannotBeReadIsNamed) {

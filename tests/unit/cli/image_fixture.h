@@ -43,20 +43,37 @@ class ImageTest : public testing::Test {
     return blob;
   }
 
-  // An ordinary image of these layers.
+  // An ordinary image of these layers. `more`: members of its configuration.
   oci::Document add_plain(const std::string& tag, const std::vector<Bytes>& tars,
-                          const std::string& arch = "amd64") {
+                          const std::string& arch = "amd64",
+                          const oci::Json& more = oci::Json::object()) {
     oci::Manifest manifest;
-    manifest.media_type = oci::media_type::kOciManifest;
+    for (const Bytes& tar : tars) manifest.layers.push_back(put(oci::media_type::kOciLayer, tar));
+    return publish_plain(tag, std::move(manifest), tars, arch, more);
+  }
+  // One whose only layer is not in the layout, but at `url`.
+  void add_foreign(const std::string& tag, const Bytes& tar, const std::string& url) {
+    oci::Manifest manifest;
+    manifest.layers = {{"application/vnd.oci.image.layer.nondistributable.v1.tar",
+                        sha256(tar),
+                        tar.size(),
+                        {},
+                        {},
+                        "",
+                        {url}}};
+    publish_plain(tag, std::move(manifest), {tar}, "amd64", oci::Json::object());
+  }
+  oci::Document publish_plain(const std::string& tag, oci::Manifest manifest,
+                              const std::vector<Bytes>& tars, const std::string& arch,
+                              const oci::Json& more) {
     oci::Json diff_ids = oci::Json::array();
-    for (const Bytes& tar : tars) {
-      manifest.layers.push_back(put(oci::media_type::kOciLayer, tar));
-      diff_ids.push_back(sha256(tar).to_string());
-    }
-    const oci::Json config{{"architecture", arch},
-                           {"os", "linux"},
-                           {"config", {{"Cmd", {"/bin/tool"}}}},
-                           {"rootfs", {{"type", "layers"}, {"diff_ids", diff_ids}}}};
+    for (const Bytes& tar : tars) diff_ids.push_back(sha256(tar).to_string());
+    oci::Json config{{"architecture", arch},
+                     {"os", "linux"},
+                     {"config", {{"Cmd", {"/bin/tool"}}}},
+                     {"rootfs", {{"type", "layers"}, {"diff_ids", diff_ids}}}};
+    config.update(more);
+    manifest.media_type = oci::media_type::kOciManifest;
     manifest.config = put(oci::media_type::kOciConfig, as_bytes(config.dump()));
     const auto document = oci::Document::make(manifest.media_type, manifest.to_json());
     EXPECT_TRUE(plain_->put_manifest(document, tag));

@@ -8,6 +8,7 @@
 #include "cli/image/squashed.h"
 #include "cli/image/tree_writer.h"
 #include "cli/image/unpack.h"
+#include "tests/support/fake_registry.h"
 #include "tests/unit/cli/image_fixture.h"
 
 namespace imsy::cli {
@@ -228,7 +229,7 @@ TEST_F(UnpackTest, AStopRequestEndsItAtAnyStageAndLeavesNothing) {
   });
   expect_stopped([&](std::stop_source& stop) -> Status {
     const auto found = converter::read_image(*plain_, plain_->get_manifest("v1").value()).value();
-    const auto squashed = image::squash(*plain_, found, {}, at("")).value();
+    const auto squashed = image::squash(*plain_, found, {}, {}, at("")).value();
     stop.request_stop();
     return image::unpack(squashed, at("out"), stop.get_token());
   });
@@ -311,6 +312,24 @@ TEST_F(UnpackTest, FilesLargerThanTheirTarAreRefused) {
   forge("v1", parts, "v1");
   EXPECT_THAT(refusal({"unpack", converted("v1"), at("out")}),
               HasSubstr("has files of 6000000 bytes, but the tar has "));
+}
+
+TEST_F(UnpackTest, ForeignLayersAreFetchedWhenAllowed) {
+  test::FakeRegistry elsewhere;
+  const Bytes tar = own_tar();
+  elsewhere.fault("GET", "/layer", test::FakeRegistry::kAlways,
+                  [&](const test::FakeRequest&, test::FakeResponse& response) {
+                    response = test::FakeResponse();
+                    response.body = std::string(as_text(tar));
+                  });
+  add_foreign("v1", tar, elsewhere.endpoint() + "/layer");
+  EXPECT_THAT(refusal({"unpack", plain("v1"), at("out"), "--plain-http"}),
+              HasSubstr("--allow-foreign-layers"));
+  EXPECT_EQ(elsewhere.count("GET", "/layer"), 0u);
+  const Ran ran =
+      run_imsy({"unpack", plain("v1"), at("out"), "--plain-http", "--allow-foreign-layers"});
+  ASSERT_EQ(ran.code, kExitDone) << ran.err;
+  expect_tree(at("out"));
 }
 
 TEST_F(UnpackTest, OneImageOfAnIndexHasToBeNamed) {
