@@ -73,7 +73,7 @@ Node::~Node() {
 void Node::maintain() {
   if (lazy_ == nullptr) return;
   lazy_->fill_what_was_lost();
-  lazy_->end_recordings();
+  lazy_->write_recordings();
 }
 
 Stats Node::stats() const {

@@ -91,6 +91,7 @@ void NodeImages::stop() {
   for (const auto& live : all_live()) live->source->close();
   images_.reset();
   locate_.reset();
+  write_recordings();
 }
 
 // --- a new image ---------------------------------------------------------------------------------
@@ -291,9 +292,9 @@ void NodeImages::fill_what_was_lost() {
   }
 }
 
-void NodeImages::end_recordings() {
+void NodeImages::write_recordings() {
   for (const auto& live : all_live()) {
-    if (live->recorded != nullptr) live->recorded->end_when_due();
+    if (live->recorded != nullptr) live->recorded->write();
   }
 }
 

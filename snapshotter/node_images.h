@@ -70,8 +70,8 @@ class NodeImages final : public Images {
   // Fills those images again that were resident and have lost content since. To be called now and
   // then; waits for the disk.
   void fill_what_was_lost();
-  // Ends the recordings whose time is over. To be called now and then.
-  void end_recordings();
+  // Writes down what was noted of images' starts. To be called once a second; waits for the disk.
+  void write_recordings();
 
   struct ImageStats {
     Digest manifest;

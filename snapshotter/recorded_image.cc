@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "cdc/recording.h"
 #include "common/log.h"
@@ -14,17 +15,6 @@ std::uint64_t RecordedImage::read(std::uint32_t object, std::uint64_t offset, st
   return image_->read(object, offset, length, std::move(done));
 }
 
-void RecordedImage::end_when_due() {
-  if (over_) return;
-  MutexLock lock(mu_);
-  if (file_ && is_due()) finish();
-}
-
-void RecordedImage::stop() {
-  MutexLock lock(mu_);
-  end();
-}
-
 void RecordedImage::note(std::uint32_t object, std::uint64_t offset, std::uint32_t length) {
   const cdc::Tree& tree = manifest()->tree();
   if (object >= tree.object_count() || offset >= tree.object_size(object) || length == 0) return;
@@ -33,52 +23,69 @@ void RecordedImage::note(std::uint32_t object, std::uint64_t offset, std::uint32
   const std::uint32_t last = objects.chunk_at(object, offset + read - 1);
 
   MutexLock lock(mu_);
-  if (over_ || !begin()) return;
-  if (is_due()) return finish();
-  std::string lines;
+  if (over_) return;
+  if (seen_.empty()) {
+    seen_.resize(objects.total_chunks());
+    began_ = now_();
+  }
+  if (now_() >= began_ + kRecordingTime) return end();
   for (auto chunk = objects.chunk_at(object, offset); chunk <= last; ++chunk) {
-    if (seen_[chunk] || count_ == kRecordedAccesses) continue;
+    if (seen_[chunk]) continue;
     seen_[chunk] = true;
-    ++count_;
-    cdc::append_access(lines, chunk);
-  }
-  const Status written = write_all(file_.get(), as_bytes(lines));
-  if (!written) {
-    log::warn("image {}: its start is recorded only in part: {}", manifest()->digest().to_string(),
-              written.error().message());
-    end();
-  } else if (count_ == kRecordedAccesses) {
-    finish();
+    cdc::append_access(lines_, chunk);
+    if (++count_ == kRecordedAccesses) return end();
   }
 }
 
-// Whether it records.
-bool RecordedImage::begin() {
-  if (file_) return true;
-  auto file = create_();
-  if (!file) {
-    if (file.error().code() != Errc::kAlreadyExists) {
-      log::warn("image {}: its start is not recorded: {}", manifest()->digest().to_string(),
-                file.error().message());
-    }
-    end();
-    return false;
-  }
-  file_ = std::move(*file);
-  seen_.resize(manifest()->objects().total_chunks());
-  began_ = now_();
-  return true;
-}
-
-void RecordedImage::finish() {
-  log::info("image {}: its start is recorded, {} chunks", manifest()->digest().to_string(), count_);
-  end();
-}
-
+// What was noted is still to be written.
 void RecordedImage::end() {
   over_ = true;
-  file_.reset();
   seen_ = std::vector<bool>();
+}
+
+RecordedImage::Noted RecordedImage::take_noted() {
+  MutexLock lock(mu_);
+  if (!seen_.empty() && now_() >= began_ + kRecordingTime) end();
+  return {std::exchange(lines_, {}), count_, over_};
+}
+
+void RecordedImage::write() {
+  MutexLock lock(file_mu_);
+  if (closed_) return;
+  const Noted noted = take_noted();
+  const Status written = append(noted.lines);
+  if (!written) {
+    if (written.error().code() != Errc::kAlreadyExists) {
+      log::warn("image {}: its start is {}: {}", manifest()->digest().to_string(),
+                file_ ? "recorded only in part" : "not recorded", written.error().message());
+    }
+    close();
+  } else if (noted.over) {
+    log::info("image {}: its start is recorded, {} chunks", manifest()->digest().to_string(),
+              noted.count);
+    close();
+  }
+}
+
+void RecordedImage::stop() {
+  MutexLock lock(file_mu_);
+  close();
+}
+
+Status RecordedImage::append(const std::string& lines) {
+  if (lines.empty()) return {};
+  if (!file_) {
+    IMSY_TRY_ASSIGN(file_, create_());
+  }
+  return write_all(file_.get(), as_bytes(lines));
+}
+
+void RecordedImage::close() {
+  closed_ = true;
+  file_.reset();
+  MutexLock lock(mu_);
+  end();
+  lines_ = std::string();
 }
 
 }  // namespace imsy::snapshotter

@@ -1,13 +1,14 @@
 // RecordedImage: an image as the lazy tree reads it, which writes down what is read first.
 //
 // Promises
-//   * Each chunk that a read touches is written down once, in the order of first accesses, before
-//     the read is answered: a crash of the daemon loses nothing.
+//   * Each chunk that a read touches is noted once, in the order of first accesses, before the read
+//     is answered. write() puts what was noted into the file; a crash loses what came after it.
 //   * Recording begins with the first read. It ends kRecordingTime later, after kRecordedAccesses
 //     chunks, when the file cannot be written (one log line), or by stop(); for ever.
-//   * A read never fails because of it, and waits for nothing but such writes to the page cache.
-//   * While it records, it holds one bit per chunk of the image; before and afterwards nothing.
-// Threads: all methods from any thread.
+//   * A read never fails because of it, and never waits for the disk because of it.
+//   * While it records, it holds one bit per chunk of the image, and what is to be written; before
+//     and afterwards nothing.
+// Threads: all methods from any thread; write() and stop() wait for the disk and for each other.
 #pragma once
 
 #include <atomic>
@@ -15,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -48,29 +50,40 @@ class RecordedImage final : public cas::Image {
   void fill(std::function<void(Status)> done) override { image_->fill(std::move(done)); }
   cas::FetchStats stats() const override { return image_->stats(); }
 
-  // Ends the recording if its time is over; to be called now and then, since reads may stay away.
-  void end_when_due();
+  // Puts what was noted into the file, which the first call with something to write makes; ends the
+  // recording if its time is over. To be called about once a second.
+  void write();
   // Nothing is written any more, and no file is made, once this has returned.
   void stop();
 
  private:
+  // What was noted since it was last taken.
+  struct Noted {
+    std::string lines;
+    std::uint32_t count = 0;  // since the beginning
+    bool over = false;        // nothing will follow
+  };
   void note(std::uint32_t object, std::uint64_t offset, std::uint32_t length);
-  bool begin() IMSY_REQUIRES(mu_);
-  bool is_due() const IMSY_REQUIRES(mu_) { return now_() >= began_ + kRecordingTime; }
-  void finish() IMSY_REQUIRES(mu_);
+  Noted take_noted();
   void end() IMSY_REQUIRES(mu_);
+  Status append(const std::string& lines) IMSY_REQUIRES(file_mu_);
+  void close() IMSY_REQUIRES(file_mu_);
 
   // Constant after construction.
   const std::shared_ptr<cas::Image> image_;
   const Create create_;
   const Now now_;
 
-  std::atomic<bool> over_{false};  // set under mu_
+  std::atomic<bool> over_{false};  // nothing more is noted; set under mu_
 
-  Mutex mu_;  // held over the writes, so that the file has the order of the accesses
-  UniqueFd file_ IMSY_GUARDED_BY(mu_);  // open while it records
+  Mutex file_mu_;  // held over the writes; no read takes it
+  UniqueFd file_ IMSY_GUARDED_BY(file_mu_);
+  bool closed_ IMSY_GUARDED_BY(file_mu_) = false;  // nothing more is written
+
+  Mutex mu_;
+  std::string lines_ IMSY_GUARDED_BY(mu_);  // to be written
   std::chrono::steady_clock::time_point began_ IMSY_GUARDED_BY(mu_);
-  std::vector<bool> seen_ IMSY_GUARDED_BY(mu_);  // by chunk
+  std::vector<bool> seen_ IMSY_GUARDED_BY(mu_);  // by chunk; empty unless it records
   std::uint32_t count_ IMSY_GUARDED_BY(mu_) = 0;
 };
 

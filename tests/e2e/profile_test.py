@@ -18,8 +18,15 @@ def profile(*arguments):
 
 
 def recorded(node):
+    """The profile once it has the last of the files: the snapshotter writes it every second."""
     [image] = wait_for(lambda: node.snapshotter.stats()["images"], "the image to be counted")
-    return profile("recorded", "--root", node.snapshotter.root, image["manifest"])
+    folder = node.snapshotter.root / "profiles"
+    wait_for(lambda: list(folder.iterdir()), "a file for the profile")
+
+    def written():
+        text = profile("recorded", "--root", node.snapshotter.root, image["manifest"])
+        return text if READ[-1] in text else ""
+    return wait_for(written, "the start to be written down")
 
 
 def paths(text):
@@ -60,11 +67,11 @@ def converts_to_front(box, registry, text):
 
 
 def is_recorded_once(node, reference, text):
-    """A crash loses nothing of it, and a new start adds nothing; orphans go."""
+    """A crash loses nothing that was written, and a new start adds nothing; orphans go."""
     orphan = node.snapshotter.root / "profiles" / ("a" * 64)
     node.snapshotter.kill()
     killed = recorded(node)
-    check.true(killed.startswith(text), "nothing is lost by kill -9")
+    check.true(killed.startswith(text), "nothing that was written is lost by kill -9")
     orphan.write_text("0\n")
     node.snapshotter.start()
     node.containerd.wait_connected()

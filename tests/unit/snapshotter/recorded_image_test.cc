@@ -49,8 +49,9 @@ class RecordedImageTest : public ::testing::Test {
     return got;
   }
 
-  // The recorded accesses as "path@offset+length".
+  // The accesses that write() has recorded until now as "path@offset+length".
   std::vector<std::string> accesses() const {
+    recorded_->write();
     const auto text = read_file(file(), 1 << 20);
     if (!text) return {text.error().message()};
     const auto profile = cdc::profile_of(as_text(*text), *image_->manifest());
@@ -97,6 +98,7 @@ TEST_F(RecordedImageTest, WhatTouchesNoChunkIsNoAccess) {
   read("empty", 0, 1);
   read("small", 5, 1);
   read("small", 0, 0);
+  recorded_->write();
   EXPECT_FALSE(std::filesystem::exists(file()));
   read("small", 1, 1'000'000);
   EXPECT_EQ(accesses(), List{"small@0+5"});
@@ -106,7 +108,7 @@ TEST_F(RecordedImageTest, EndsAMinuteAfterTheFirstRead) {
   now_ += seconds(500);
   read("small", 0, 5);
   now_ += RecordedImage::kRecordingTime - seconds(1);
-  recorded_->end_when_due();
+  recorded_->write();
   read("large", 0, 1);
   now_ += seconds(1);
   EXPECT_EQ(read("large", kChunk, 1), "l");
@@ -117,10 +119,10 @@ TEST_F(RecordedImageTest, EndsAMinuteAfterTheFirstRead) {
 }
 
 TEST_F(RecordedImageTest, EndsWithoutFurtherReads) {
-  recorded_->end_when_due();
+  recorded_->write();
   read("small", 0, 5);
   now_ += RecordedImage::kRecordingTime;
-  recorded_->end_when_due();
+  recorded_->write();
   now_ -= seconds(30);
   read("large", 0, 1);
   EXPECT_EQ(accesses(), List{"small@0+5"});
@@ -146,6 +148,8 @@ TEST_F(RecordedImageTest, EndsAfterSoManyAccesses) {
 
 TEST_F(RecordedImageTest, AnImageIsRecordedOnce) {
   read("small", 0, 5);
+  recorded_->write();
+  read("large", 0, 3);
   // The daemon was killed and starts anew.
   recorded_ = record(image_, [this] { return profiles_->create(name()); });
   EXPECT_EQ(read("large", 0, 3), "lll");
@@ -159,7 +163,9 @@ TEST_F(RecordedImageTest, AFileThatCannotBeMadeFailsNoRead) {
     return Error(Errc::kNoSpace, "the disk is full");
   });
   EXPECT_EQ(read("small", 0, 5), "small");
+  recorded_->write();
   EXPECT_EQ(read("large", 0, 3), "lll");
+  recorded_->write();
   EXPECT_EQ(asked, 1);
 }
 
@@ -172,7 +178,9 @@ TEST_F(RecordedImageTest, AFailingWriteEndsItAndFailsNoRead) {
   ::testing::internal::CaptureStderr();
   ASSERT_TRUE(log::configure("info"));
   EXPECT_EQ(read("small", 0, 5), "small");
+  recorded_->write();
   EXPECT_EQ(read("large", 0, 3), "lll");
+  recorded_->write();
   EXPECT_EQ(asked, 1);
   const std::string log = ::testing::internal::GetCapturedStderr();
   const auto first = log.find("is recorded only in part");
@@ -183,7 +191,30 @@ TEST_F(RecordedImageTest, AFailingWriteEndsItAndFailsNoRead) {
 TEST_F(RecordedImageTest, StoppedItMakesNoFile) {
   recorded_->stop();
   EXPECT_EQ(read("small", 0, 5), "small");
+  recorded_->write();
   EXPECT_FALSE(std::filesystem::exists(file()));
+}
+
+TEST_F(RecordedImageTest, StoppedItForgetsWhatIsNotWritten) {
+  read("small", 0, 5);
+  recorded_->stop();
+  recorded_->write();
+  EXPECT_FALSE(std::filesystem::exists(file()));
+}
+
+TEST_F(RecordedImageTest, ReadsNeitherTouchTheFileNorWaitForIt) {
+  int asked = 0;
+  recorded_ = record(image_, [&] {
+    ++asked;
+    // The disk is slow, and meanwhile somebody reads.
+    EXPECT_EQ(read("large", 0, 3), "lll");
+    return profiles_->create(name());
+  });
+  EXPECT_EQ(read("small", 0, 5), "small");
+  EXPECT_EQ(asked, 0);
+  recorded_->write();
+  EXPECT_EQ(asked, 1);
+  EXPECT_EQ(accesses(), (List{"small@0+5", "large@0+65536"}));
 }
 
 }  // namespace
