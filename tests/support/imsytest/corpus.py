@@ -29,7 +29,7 @@ def _debian(name, target):
     (target.parent / "sources.list").write_text(
         images.package_sources([images.CODENAME, f"{images.CODENAME}-security"]))
     run(["mmdebstrap", "--mode=root", "--variant=minbase",
-         f"--include={','.join(PACKAGES[name])}", *images._apt_options(),
+         f"--include={','.join(PACKAGES[name])}", *images.apt_options(),
          images.CODENAME, target, target.parent / "sources.list"],
         env={**os.environ, "SOURCE_DATE_EPOCH": str(_MTIME), "TMPDIR": str(target.parent)},
         timeout=1800)

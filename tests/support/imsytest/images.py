@@ -142,7 +142,7 @@ def package_sources(suites):
     return "".join(lines)
 
 
-def _apt_options():
+def apt_options():
     """The machine's settings without which its mirror or proxy does not work."""
     dump = run(["apt-config", "dump"]).stdout
     wanted = re.findall(r'^(Acquire::(?:Check-Valid-Until|Check-Date|https?::Proxy) ".*");$', dump,
@@ -158,7 +158,7 @@ def _bootstrap(version, scratch):
                 f"--pax-option=delete=atime,delete=ctime --mtime=@{epoch} --clamp-mtime "
                 f"-cf '{scratch}/base.tar' .")
     run(["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}",
-         *_apt_options(), f"--essential-hook={snapshot}",
+         *apt_options(), f"--essential-hook={snapshot}",
          '--customize-hook=rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/hostname '
          '"$1"/etc/resolv.conf "$1"/var/log/*.log "$1"/var/log/apt/* "$1"/var/cache/ldconfig/*',
          CODENAME, scratch / "full.tar", scratch / "sources.list"],
