@@ -122,7 +122,8 @@ Result<Converted> convert_image(Job& job, const SourceImage& source) {
     IMSY_TRY(reader.read(source.manifest.layers[i], source.config.diff_ids[i]));
   }
   ImageReport report;
-  IMSY_TRY_ASSIGN(const auto planned, plan_image(tree, spool, job.options.profile));
+  IMSY_TRY_ASSIGN(const auto planned,
+                  plan_image(tree, spool, job.options.profile, job.options.data_layer.bases.get()));
   IMSY_TRY_ASSIGN(const auto layer, upload_data_layer(job, planned, spool, report.transfers));
   IMSY_TRY_ASSIGN(const auto image, make_image(source.document, source.manifest, source.config,
                                                layer.anchor, layer.encoder));
@@ -138,7 +139,7 @@ Result<Converted> convert_image(Job& job, const SourceImage& source) {
     report.content_bytes += planned.tree.object_size(i);
   }
   report.warnings = tree.warnings();
-  report.front_files = planned.order.front().size();
+  report.front_files = planned.profiled;
   report.unknown_accesses = planned.unknown_accesses;
   return Converted{image.manifest, report};
 }

@@ -1,5 +1,6 @@
 #include "converter/data_layer.h"
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <future>
@@ -198,7 +199,7 @@ Result<std::vector<std::uint64_t>> write_tar(const PlannedImage& image, const Co
   static constexpr std::byte kEnd[oci::tar::kEndSize] = {};
   constexpr std::uint64_t kNowhere = ~std::uint64_t{0};
   std::vector<std::uint64_t> offsets(image.contents.size(), kNowhere);
-  std::size_t front = image.order.front().size();
+  std::size_t profiled = image.profiled;
   IMSY_TRY(for_each_tar_entry(
       image.tree, image.order, [&](const oci::tar::Header& header, std::uint32_t object) -> Status {
         auto encoded = oci::tar::encode_header(header);
@@ -207,8 +208,8 @@ Result<std::vector<std::uint64_t>> write_tar(const PlannedImage& image, const Co
         if (object == cdc::kNone || header.size == 0) return {};
         if (offsets[object] == kNowhere) offsets[object] = frames.raw_size();
         std::uint32_t target = frame_target(header.size);
-        if (front > 0) {
-          --front;
+        if (profiled > 0) {
+          --profiled;
           target = cdc::kFrontFrame;
         }
         return write_content(spool, image.contents[object], target, frames);
@@ -279,10 +280,23 @@ std::vector<std::uint32_t> objects_of(const cdc::Profile& profile, const cdc::Tr
   return objects;
 }
 
+// Side by side, the objects with chunks that no base has fill frames that hold nothing else, and
+// few ranges that an upgrade fetches.
+void append_new(const std::vector<std::uint32_t>& contents, const ContentSpool& spool,
+                const BaseImages& bases, std::vector<std::uint32_t>& objects) {
+  for (std::uint32_t object = 0; object < contents.size(); ++object) {
+    const auto digests = spool.digests(contents[object]);
+    const bool is_new = std::any_of(digests.begin(), digests.end(), [&](const auto& digest) {
+      return !bases.chunks().contains(digest);
+    });
+    if (is_new) objects.push_back(object);
+  }
+}
+
 }  // namespace
 
 Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool,
-                                const cdc::Profile& profile) {
+                                const cdc::Profile& profile, const BaseImages* bases) {
   cdc::TreeBuilder builder(attributes_of(layers.inode(LayerTree::kRoot)));
   std::vector<std::uint32_t> object_of(spool.count(), cdc::kNone);
   std::vector<std::uint32_t> content_of;
@@ -317,10 +331,11 @@ Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spo
   std::vector<std::uint32_t> order;
   IMSY_TRY_ASSIGN(image.tree, builder.build(&order));
   for (const std::uint32_t old : order) image.contents.push_back(content_of[old]);
-  if (!profile.accesses().empty()) {
-    const auto front = objects_of(profile, image.tree, image.unknown_accesses);
-    image.order = TarOrder::with_front(image.tree, front);
-  }
+  auto front = objects_of(profile, image.tree, image.unknown_accesses);
+  const std::size_t profiled = front.size();
+  if (bases != nullptr) append_new(image.contents, spool, *bases, front);
+  image.order = TarOrder::with_front(image.tree, front);
+  image.profiled = std::min(profiled, image.order.front().size());
   return image;
 }
 
