@@ -166,7 +166,7 @@ std::uint64_t Engine::read(const ImagePtr& image, std::uint32_t object, std::uin
 std::vector<Engine::Missing> Engine::read_present(const ImageState& image, std::uint32_t object,
                                                   std::uint64_t offset, Bytes& buffer) {
   const cdc::Objects& objects = image.manifest->objects();
-  const auto opened = objects_.open(*image.manifest, object);
+  const auto opened = open_object(image, object);
   if (opened && (*opened)->complete() && (*opened)->read(offset, buffer)) return {};
   std::vector<Missing> missing;
   const std::uint64_t end = offset + buffer.size();
@@ -288,7 +288,7 @@ bool Engine::find_locally(const ImagePtr& image, std::uint32_t index) {
   const cdc::Objects& objects = image->manifest->objects();
   const cdc::Chunk& chunk = objects.chunk(index);
   const std::uint32_t object = objects.object_of_chunk(index);
-  const auto opened = objects_.open(*image->manifest, object);
+  const auto opened = open_object(*image, object);
   if (opened && (*opened)->has_chunk(index - objects.first_chunk(object))) {
     Bytes bytes(chunk.size);
     if ((*opened)->read(chunk.object_offset, bytes)) {
@@ -299,12 +299,11 @@ bool Engine::find_locally(const ImagePtr& image, std::uint32_t index) {
   return copy && *copy && deliver(image, index, **copy, Got::kCopied) != Fate::kWrong;
 }
 
-Status Engine::put(const ImageState& image, std::uint32_t chunk, ByteSpan raw,
-                   const std::string& trust_domain) {
+Status Engine::put(const ImageState& image, std::uint32_t chunk, ByteSpan raw) {
   const cdc::Objects& objects = image.manifest->objects();
   const std::uint32_t object = objects.object_of_chunk(chunk);
-  IMSY_TRY_ASSIGN(const auto opened, objects_.open(*image.manifest, object));
-  return store_.put_chunk(*opened, chunk - objects.first_chunk(object), raw, trust_domain);
+  IMSY_TRY_ASSIGN(const auto opened, open_object(image, object));
+  return store_.put_chunk(*opened, chunk - objects.first_chunk(object), raw);
 }
 
 void Engine::note_put(const Status& status) {
@@ -329,8 +328,7 @@ void Engine::count(ImageState& image, Got got, std::size_t bytes) {
 
 Engine::Fate Engine::deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got) {
   const cdc::ChunkDigest& digest = image->manifest->objects().chunk(chunk).digest;
-  const Status kept =
-      got == Got::kPresent ? Status() : put(*image, chunk, raw, image->trust_domain);
+  const Status kept = got == Got::kPresent ? Status() : put(*image, chunk, raw);
   // Kept bytes have been checked. Those that could not be kept must be, before a reader gets them.
   if (!kept && sha256(raw) != digest) return Fate::kWrong;
   if (got != Got::kPresent) note_put(kept);
@@ -339,7 +337,7 @@ Engine::Fate Engine::deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpa
     const InFlight::Delivery delivery = in_flight_.take(image->key(chunk));
     for (const Target& target : delivery.targets) {
       if (target.image == image && target.chunk == chunk) continue;
-      note_put(put(*target.image, target.chunk, raw, image->trust_domain));
+      note_put(put(*target.image, target.chunk, raw));
     }
     if (!delivery.over) continue;
     for (const Waiter& waiter : delivery.waiters) {

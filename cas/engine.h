@@ -70,6 +70,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // --- images, reads, chunks: engine.cc
   std::uint32_t domain_number(const std::string& trust_domain);
   void submit(Urgency urgency, void (Engine::*step)(const ImagePtr&), const ImagePtr& image);
+  Result<std::shared_ptr<Object>> open_object(const ImageState& image, std::uint32_t object) {
+    return objects_.open(*image.manifest, object, image.trust_domain);
+  }
   std::vector<Missing> read_present(const ImageState& image, std::uint32_t object,
                                     std::uint64_t offset, Bytes& buffer);
   std::uint64_t wait_for(const ImagePtr& image, Bytes buffer, const std::vector<Missing>& missing,
@@ -83,9 +86,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   enum class Fate { kWrong, kKept, kNotKept };
   // Puts the chunk where it belongs and wherever else it is wanted, and answers who waits for it.
   Fate deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got);
-  // `image`: whose object it goes to. `trust_domain`: of whom the bytes were fetched for.
-  Status put(const ImageState& image, std::uint32_t chunk, ByteSpan raw,
-             const std::string& trust_domain);
+  // Into the image's object. The bytes were fetched for the image's trust domain: work is joined
+  // within one domain only.
+  Status put(const ImageState& image, std::uint32_t chunk, ByteSpan raw);
   void note_put(const Status& status);
   void count(ImageState& image, Got got, std::size_t bytes);
 

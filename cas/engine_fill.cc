@@ -195,7 +195,7 @@ std::vector<std::uint32_t> Engine::fill_lacks(const ImagePtr& image, std::uint32
   for (const std::uint32_t chunk : objects.chunks_in_frame(frame)) {
     const std::uint32_t object = objects.object_of_chunk(chunk);
     if (object_complete(image, object)) continue;
-    const auto opened = objects_.open(*image->manifest, object);
+    const auto opened = open_object(*image, object);
     if (opened && (*opened)->has_chunk(chunk - objects.first_chunk(object))) continue;
     chunks.push_back(chunk);
   }
@@ -217,7 +217,7 @@ bool Engine::copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>
 
 bool Engine::object_complete(const ImagePtr& image, std::uint32_t object) {
   if (image->complete[object]) return true;
-  const auto opened = objects_.open(*image->manifest, object);
+  const auto opened = open_object(*image, object);
   if (!opened || !(*opened)->complete()) return false;
   image->complete[object] = true;
   return true;

@@ -228,7 +228,7 @@ std::vector<std::uint32_t> Engine::lacking(const ImageState& image, std::uint32_
     const std::uint32_t object = objects.object_of_chunk(chunk);
     bool needed = in_flight_.is_wanted(image.key(chunk));
     if (!needed) {
-      const auto opened = objects_.open(*image.manifest, object);
+      const auto opened = open_object(image, object);
       needed = !opened || !(*opened)->has_chunk(chunk - objects.first_chunk(object));
     }
     if (needed) chunks.push_back(chunk);

@@ -20,8 +20,10 @@ constexpr std::chrono::seconds kBatchAge{1};
 constexpr std::size_t kQueueLimit = 262'144;
 constexpr std::size_t kPlacesMax = 8;
 
-bool may_use(const std::optional<std::string>& of, const std::string& trust_domain) {
-  return of && (of->empty() || *of == trust_domain);
+// The domain of bytes of both.
+void merge(std::optional<std::string>& domain, const std::optional<std::string>& other) {
+  if (!domain) domain = other;
+  if (other && *domain != *other) domain = kSharedWithNobody;
 }
 
 }  // namespace
@@ -36,7 +38,13 @@ Index::ChunkKey Index::key_of(const Digest& digest) {
   return key;
 }
 
-Index::Index(const Layout& layout) : layout_(layout) {}
+Index::QueuedObject& Index::Queue::at(const ObjectRow& object) {
+  const auto [at, is_new] = objects.try_emplace(object.id, QueuedObject{object, false, {}});
+  if (!is_new) merge(at->second.row.trust_domain, object.trust_domain);
+  return at->second;
+}
+
+Index::Index(const Layout& layout, DedupScope scope) : layout_(layout), scope_(scope) {}
 
 Status Index::prepare_file(const Layout& layout, Opened& opened) {
   const std::string path = layout.index_path();
@@ -85,15 +93,15 @@ Status Index::connect(Opened& opened) {
   return {};
 }
 
-Result<Index::Opened> Index::open(const Layout& layout) {
+Result<Index::Opened> Index::open(const Layout& layout, DedupScope scope) {
   Opened opened;
   IMSY_TRY(prepare_file(layout, opened));
-  opened.index.reset(new Index(layout));
+  opened.index.reset(new Index(layout, scope));
   if (auto connected = opened.index->connect(opened); !connected) {
     const bool is_new = !opened.reason.empty();
     if (connected.error().code() != Errc::kCorrupt || is_new) return connected.error();
     // Damage that only writing finds.
-    opened.index.reset(new Index(layout));
+    opened.index.reset(new Index(layout, scope));
     opened.reason = connected.error().message();
     IMSY_TRY_ASSIGN(opened.set_aside, layout.set_index_aside());
     IMSY_TRY(opened.index->connect(opened));
@@ -133,23 +141,29 @@ void Index::enqueue(Fill fill) {
   if (wake) queued_.notify_one();
 }
 
-void Index::add_complete(ObjectRow row) {
-  enqueue([&](Queue& queue) { queue.complete[row.id] = std::move(row); });
+void Index::add_complete(const ObjectRow& row) {
+  enqueue([&](Queue& queue) { queue.at(row).complete = true; });
 }
 
 void Index::add_chunk(const Digest& digest, const ObjectRow& object, std::uint64_t offset) {
   enqueue([&](Queue& queue) {
+    // The object's row always: it says whose bytes are in the file.
+    queue.at(object);
     if (queue.chunks.size() < kQueueLimit) {
-      queue.chunks.emplace(key_of(digest), QueuedChunk{object, offset});
+      queue.chunks.emplace(key_of(digest), ChunkPlace{object.id, offset});
     }
   });
+}
+
+void Index::add_access(const ObjectRow& object, const std::string& trust_domain) {
+  enqueue([&](Queue& queue) { queue.at(object).others.push_back(trust_domain); });
 }
 
 void Index::drop_chunk(const Digest& digest, const ChunkPlace& place) {
   enqueue([&](Queue& queue) {
     const auto [begin, end] = queue.chunks.equal_range(key_of(digest));
     for (auto at = begin; at != end;) {
-      const bool same = at->second.object.id == place.object && at->second.offset == place.offset;
+      const bool same = at->second.object == place.object && at->second.offset == place.offset;
       at = same ? queue.chunks.erase(at) : std::next(at);
     }
     if (queue.drops.size() < kQueueLimit) queue.drops.push_back({key_of(digest), place});
@@ -159,7 +173,7 @@ void Index::drop_chunk(const Digest& digest, const ChunkPlace& place) {
 // False when the thread is to end.
 bool Index::wait_for_work() {
   MutexLock lock(queue_mu_);
-  while (!stopping_ && queue_.empty() && batch_ == nullptr) queued_.wait(queue_mu_);
+  while (!stopping_ && queue_.size() == 0 && batch_ == nullptr) queued_.wait(queue_mu_);
   const auto until = std::chrono::steady_clock::now() + kBatchAge;
   while (!stopping_ && queue_.size() < kBatchRows) {
     if (!queued_.wait_until(queue_mu_, until)) break;
@@ -206,7 +220,7 @@ Status Index::flush_locked() {
     {
       MutexLock lock(queue_mu_);
       if (batch_ == nullptr) {
-        if (queue_.empty()) return {};
+        if (queue_.size() == 0) return {};
         batch_ = std::make_shared<Queue>(std::exchange(queue_, Queue()));
       }
       batch = batch_;
@@ -220,18 +234,18 @@ Status Index::flush_locked() {
 Status Index::write_batch(const Queue& batch) {
   Writer& writer = *writer_;
   IMSY_TRY_ASSIGN(auto transaction, Transaction::begin(writer.database));
-  for (const auto& [id, object] : batch.complete) {
-    IMSY_TRY(writer.object_row(object, kStateComplete, run_));
-  }
   std::unordered_map<cdc::ObjectId, std::int64_t> rows;
-  for (const auto& [key, chunk] : batch.chunks) {
-    auto [row, is_new] = rows.try_emplace(chunk.object.id, 0);
-    if (is_new) {
-      IMSY_TRY_ASSIGN(row->second, writer.object_row(chunk.object, kStateIncomplete, 0));
+  for (const auto& [id, object] : batch.objects) {
+    const std::int64_t state = object.complete ? kStateComplete : kStateIncomplete;
+    IMSY_TRY_ASSIGN(rows[id], writer.object_row(object.row, state, object.complete ? run_ : 0));
+    for (const std::string& domain : object.others) {
+      IMSY_TRY(writer.put_access.bind(1, rows[id]).bind(2, domain).run());
     }
+  }
+  for (const auto& [key, place] : batch.chunks) {
     IMSY_TRY(writer.put_chunk.bind(1, ByteSpan(key))
-                 .bind(2, row->second)
-                 .bind(3, static_cast<std::int64_t>(chunk.offset))
+                 .bind(2, rows[place.object])
+                 .bind(3, static_cast<std::int64_t>(place.offset))
                  .run());
   }
   for (const Drop& drop : batch.drops) {
@@ -266,31 +280,39 @@ void Index::note_fault(const Error& error) {
 
 // --- look-ups
 
+bool Index::may_use(const QueuedObject& object, const std::string& trust_domain) const {
+  const auto may = [&](const std::string& of) { return of.empty() || of == trust_domain; };
+  return scope_ == DedupScope::kNode ||
+         (object.row.trust_domain && may(*object.row.trust_domain)) ||
+         std::any_of(object.others.begin(), object.others.end(), may);
+}
+
 void Index::find_queued(const Queue& queue, const cdc::Chunk& chunk, const cdc::ObjectId& alone,
                         const std::string& trust_domain, std::vector<ChunkPlace>& places) const {
-  const auto object = queue.complete.find(alone);
-  if (object != queue.complete.end() && may_use(object->second.trust_domain, trust_domain)) {
+  const auto object = queue.objects.find(alone);
+  if (object != queue.objects.end() && object->second.complete &&
+      may_use(object->second, trust_domain)) {
     places.push_back({alone, 0});
   }
   const auto [begin, end] = queue.chunks.equal_range(key_of(chunk.digest));
   for (auto at = begin; at != end && places.size() < kPlacesMax; ++at) {
-    if (may_use(at->second.object.trust_domain, trust_domain)) {
-      places.push_back({at->second.object.id, at->second.offset});
-    }
+    if (may_use(queue.objects.at(at->second.object), trust_domain)) places.push_back(at->second);
   }
 }
 
 Status Index::find_written(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
                            const std::string& trust_domain, std::vector<ChunkPlace>& places) {
   Statement& find_object = reader_->find_object;
-  IMSY_TRY_ASSIGN(const bool there, find_object.bind(1, alone).bind(2, trust_domain).step());
+  const std::int64_t any_domain = scope_ == DedupScope::kNode ? 1 : 0;
+  find_object.bind(1, alone).bind(2, trust_domain).bind(3, any_domain);
+  IMSY_TRY_ASSIGN(const bool there, find_object.step());
   if (there) {
     places.push_back({alone, 0});
     find_object.reset();
   }
   const ChunkKey key = key_of(chunk.digest);
   Statement& find_chunk = reader_->find_chunk;
-  find_chunk.bind(1, ByteSpan(key)).bind(2, trust_domain);
+  find_chunk.bind(1, ByteSpan(key)).bind(2, trust_domain).bind(3, any_domain);
   for (;;) {
     IMSY_TRY_ASSIGN(const bool row, find_chunk.step());
     if (!row) return {};
@@ -347,32 +369,64 @@ std::vector<bool> Index::likely_chunks(std::span<const cdc::Chunk> chunks,
   return likely;
 }
 
-Index::Trust Index::trust_of(const cdc::ObjectId& object) {
-  if (broken_) return Trust::kIncomplete;
+Index::Standing Index::standing_of(const cdc::ObjectId& object) {
+  Standing standing;
+  if (broken_) return standing;
+  // First the queue: what is in neither of two looks in this order was never there.
+  std::optional<QueuedObject> queued[2];
   {
     MutexLock lock(queue_mu_);
-    if (queue_.complete.contains(object)) return Trust::kVerified;
-    if (batch_ != nullptr && batch_->complete.contains(object)) return Trust::kVerified;
+    const auto copy_from = [&](const Queue& queue) -> std::optional<QueuedObject> {
+      const auto found = queue.objects.find(object);
+      return found == queue.objects.end() ? std::nullopt : std::optional(found->second);
+    };
+    if (batch_ != nullptr) queued[0] = copy_from(*batch_);
+    queued[1] = copy_from(queue_);
   }
-  MutexLock lock(read_mu_);
-  Statement& trust = reader_->trust;
-  const auto row = watch(trust.bind(1, object).step());
-  if (!row || !*row) return Trust::kIncomplete;
-  const std::int64_t state = trust.integer(0);
-  const std::int64_t run = trust.integer(1);
-  trust.reset();
-  if (state == kStateDurable || (state == kStateComplete && run == run_)) return Trust::kVerified;
-  return state == kStateComplete ? Trust::kUnverified : Trust::kIncomplete;
+  {
+    MutexLock lock(read_mu_);
+    ignore(watch(read_standing(object, standing)), "then nothing is known of it");
+  }
+  for (const auto& row : queued) {
+    if (!row) continue;
+    if (row->complete) standing.trust = Trust::kVerified;
+    merge(standing.trust_domain, row->row.trust_domain);
+    standing.others.insert(standing.others.end(), row->others.begin(), row->others.end());
+  }
+  return standing;
+}
+
+Status Index::read_standing(const cdc::ObjectId& object, Standing& standing) {
+  Statement& find = reader_->standing;
+  find.bind(1, object);
+  for (;;) {
+    IMSY_TRY_ASSIGN(const bool row, find.step());
+    if (!row) return {};
+    const std::int64_t state = find.integer(0);
+    const bool ours =
+        state == kStateDurable || (state == kStateComplete && find.integer(1) == run_);
+    standing.trust = ours                      ? Trust::kVerified
+                     : state == kStateComplete ? Trust::kUnverified
+                                               : Trust::kIncomplete;
+    if (!find.is_null(2)) standing.trust_domain = find.text(2);
+    if (!find.is_null(3)) standing.others.push_back(find.text(3));
+  }
+}
+
+void Index::edit_queued(const cdc::ObjectId& object,
+                        const std::function<void(QueuedObject&)>& edit) {
+  MutexLock lock(queue_mu_);
+  for (Queue* queue : {&queue_, batch_.get()}) {
+    if (queue == nullptr) continue;
+    const auto found = queue->objects.find(object);
+    if (found != queue->objects.end()) edit(found->second);
+  }
 }
 
 Status Index::distrust(const cdc::ObjectId& object) {
   MutexLock lock(write_mu_);
   if (broken_) return Error(Errc::kCorrupt, "the store's index is broken until the next start");
-  {
-    MutexLock queue_lock(queue_mu_);
-    queue_.complete.erase(object);
-    if (batch_ != nullptr) batch_->complete.erase(object);
-  }
+  edit_queued(object, [](QueuedObject& queued) { queued.complete = false; });
   ++distrusted_;
   Writer& writer = *writer_;
   const auto forget = [&]() -> Status {
@@ -386,6 +440,14 @@ Status Index::distrust(const cdc::ObjectId& object) {
   if (*known == kStateDurable) return durably(forget);
   // The next start believes nothing else without hashing it, so there is nothing to sync.
   return watch(forget());
+}
+
+Status Index::set_mixed(const cdc::ObjectId& object) {
+  MutexLock lock(write_mu_);
+  if (broken_) return Error(Errc::kCorrupt, "the store's index is broken until the next start");
+  edit_queued(object, [](QueuedObject& queued) { queued.row.trust_domain = kSharedWithNobody; });
+  Writer& writer = *writer_;
+  return durably([&] { return writer.set_mixed.bind(1, object).run(); });
 }
 
 }  // namespace imsy::cas

@@ -35,6 +35,11 @@ namespace imsy::cas {
 // The trust domain of content whose origin is not known, or more than one: shared with nobody.
 inline constexpr std::string_view kSharedWithNobody = "?";
 
+// The trust domain of an object of which only the file is left.
+inline std::string domain_of_file(bool is_public) {
+  return is_public ? std::string() : std::string(kSharedWithNobody);
+}
+
 class Index {
  public:
   // How far an object that lies in objects/ is to be believed.
@@ -46,8 +51,15 @@ class Index {
   struct ObjectRow {
     cdc::ObjectId id;
     std::uint64_t size = 0;
-    // Of whom its bytes were fetched for; none: nothing new was, and the row keeps what it says.
+    // The one for which all its bytes were fetched; none: nothing new was, and the row keeps what
+    // it says. Two that differ make kSharedWithNobody.
     std::optional<std::string> trust_domain;
+  };
+  // What is on record of an object.
+  struct Standing {
+    Trust trust = Trust::kIncomplete;
+    std::optional<std::string> trust_domain;  // as in ObjectRow
+    std::vector<std::string> others;          // domains that have brought all of it, too
   };
   struct ChunkPlace {
     cdc::ObjectId object;
@@ -66,8 +78,9 @@ class Index {
     std::string reason;     // why it is not built
   };
 
-  // kFailedPrecondition: written by a newer version. A broken one is set aside and made anew.
-  static Result<Opened> open(const Layout& layout);
+  // kFailedPrecondition: written by a newer version. A broken or older one is set aside and made
+  // anew.
+  static Result<Opened> open(const Layout& layout, DedupScope scope = DedupScope::kCredential);
   // Writes what is queued and notes that this was done.
   ~Index();
   Index(const Index&) = delete;
@@ -75,19 +88,24 @@ class Index {
 
   // --- hints
   // The object is complete and was verified by this process.
-  void add_complete(ObjectRow row);
+  void add_complete(const ObjectRow& row);
   // Chunk `digest` lies at `offset` in `object`.
   void add_chunk(const Digest& digest, const ObjectRow& object, std::uint64_t offset);
+  // One more trust domain has brought all of the object.
+  void add_access(const ObjectRow& object, const std::string& trust_domain);
   void drop_chunk(const Digest& digest, const ChunkPlace& place);
   // Places where the chunk may lie, at most eight; the domain says whose objects count.
   std::vector<ChunkPlace> find_chunk(const cdc::Chunk& chunk, const std::string& trust_domain);
   // For each chunk whether find_chunk() has a place. One look-up in the database for all.
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                   const std::string& trust_domain);
-  Trust trust_of(const cdc::ObjectId& object);
+  Standing standing_of(const cdc::ObjectId& object);
   // The object is complete no more. A crash does not bring the record back, so that the caller may
   // touch its file.
   Status distrust(const cdc::ObjectId& object);
+  // Bytes of a second trust domain are about to be written to the object: on the disk, it is shared
+  // with nobody but those who have brought all of it.
+  Status set_mixed(const cdc::ObjectId& object);
   // Writes what is queued. kNoSpace and others: it stays queued.
   Status flush();
 
@@ -104,11 +122,8 @@ class Index {
   // All that the files say is in the index: from now on, durably, it is built.
   Status finish_building();
   // Makes the rows agree with the files in objects/: those without a row are complete and not
-  // verified; rows without a file lose that.
+  // verified, and public or nobody's; rows without a file lose that.
   Status adopt(const std::vector<Layout::ObjectFile>& files);
-  // Objects of which nothing is known that tells who may use them get their trust domain from their
-  // owners, when these agree, else kSharedWithNobody.
-  Status restore_trust_domains();
 
   // Fills all but the numbers of partial objects.
   Status stats(StoreStats& stats);
@@ -121,25 +136,26 @@ class Index {
   struct ChunkKeyHash {
     std::size_t operator()(const ChunkKey& key) const;
   };
-  struct QueuedChunk {
-    ObjectRow object;
-    std::uint64_t offset = 0;
+  struct QueuedObject {
+    ObjectRow row;
+    bool complete = false;
+    std::vector<std::string> others;  // as in Standing
   };
   struct Drop {
     ChunkKey key;
     ChunkPlace place;
   };
   struct Queue {
-    std::unordered_map<cdc::ObjectId, ObjectRow> complete;
-    std::unordered_multimap<ChunkKey, QueuedChunk, ChunkKeyHash> chunks;
+    std::unordered_map<cdc::ObjectId, QueuedObject> objects;
+    std::unordered_multimap<ChunkKey, ChunkPlace, ChunkKeyHash> chunks;  // in `objects`
     std::vector<Drop> drops;
-    bool empty() const { return complete.empty() && chunks.empty() && drops.empty(); }
-    std::size_t size() const { return complete.size() + chunks.size() + drops.size(); }
+    std::size_t size() const { return objects.size() + chunks.size() + drops.size(); }
+    QueuedObject& at(const ObjectRow& object);
   };
   struct Writer;  // the connection that writes, and its statements
   struct Reader;  // the connection that looks up
 
-  explicit Index(const Layout& layout);
+  Index(const Layout& layout, DedupScope scope);
   static ChunkKey key_of(const Digest& digest);
   static Status prepare_file(const Layout& layout, Opened& opened);
   Status connect(Opened& opened);
@@ -152,11 +168,16 @@ class Index {
   // Runs `work` in a transaction that is on the disk when this returns.
   Status durably(const std::function<Status()>& work) IMSY_REQUIRES(write_mu_);
   Status record_resident(const Digest& manifest) IMSY_REQUIRES(write_mu_);
+  // Changes what is queued of the object, if anything is.
+  void edit_queued(const cdc::ObjectId& object, const std::function<void(QueuedObject&)>& edit)
+      IMSY_REQUIRES(write_mu_);
+  bool may_use(const QueuedObject& object, const std::string& trust_domain) const;
   void find_queued(const Queue& queue, const cdc::Chunk& chunk, const cdc::ObjectId& alone,
                    const std::string& trust_domain, std::vector<ChunkPlace>& places) const;
   Status find_written(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
                       const std::string& trust_domain, std::vector<ChunkPlace>& places)
       IMSY_REQUIRES(read_mu_);
+  Status read_standing(const cdc::ObjectId& object, Standing& standing) IMSY_REQUIRES(read_mu_);
   // Looks at a result of the database: the first fault is logged and marks the index as broken.
   template <typename T>
   Result<T> watch(Result<T> result) {
@@ -166,6 +187,7 @@ class Index {
   void note_fault(const Error& error);
 
   const Layout& layout_;
+  const DedupScope scope_;
   std::int64_t run_ = 0;  // number of this process's run, since the index exists
   std::atomic<bool> broken_{false};
   std::atomic<bool> write_failed_{false};  // so that a full disk is logged once

@@ -17,6 +17,10 @@ CREATE TABLE object(
   state INTEGER NOT NULL,
   run INTEGER NOT NULL,
   trust_domain TEXT);
+CREATE TABLE access(
+  object INTEGER NOT NULL,
+  trust_domain TEXT NOT NULL,
+  PRIMARY KEY(object, trust_domain)) WITHOUT ROWID;
 CREATE TABLE chunk(
   key BLOB NOT NULL,
   object INTEGER NOT NULL,
@@ -39,8 +43,8 @@ CREATE INDEX owner_object ON owner(object);
 INSERT INTO meta VALUES('run', 0), ('clean', 1), ('building', 1);
 )sql";
 
-// An object that content of several trust domains went into is shared with nobody ('?'). No domain
-// yet (NULL): nothing of it was fetched.
+// An object that content of several trust domains went into is shared with nobody ('?') but those
+// in access. No domain yet (NULL): nothing of it was fetched.
 constexpr std::string_view kPutObject = R"sql(
 INSERT INTO object(id, size, state, run, trust_domain) VALUES(?1, ?2, ?3, ?4, ?5)
 ON CONFLICT(id) DO UPDATE SET
@@ -60,14 +64,17 @@ RETURNING row)sql";
 constexpr std::string_view kPutImage = R"sql(
 INSERT INTO image(manifest, anchor, trust_domain, resident, added, objects, bytes)
   VALUES(?1, ?2, ?3, 0, unixepoch(), ?4, ?5)
-ON CONFLICT(manifest) DO UPDATE SET
-  anchor = excluded.anchor,
-  trust_domain = CASE WHEN excluded.trust_domain = '' THEN '' ELSE trust_domain END
+ON CONFLICT(manifest) DO UPDATE SET anchor = excluded.anchor
 RETURNING row)sql";
 
 constexpr std::string_view kUnverified = R"sql(
 SELECT COUNT(*) FROM owner JOIN object ON object.row = owner.object
 WHERE owner.image = ?1 AND NOT (state = 2 OR (state = 1 AND run = ?2)))sql";
+
+// Who may use an object: all, the domain ?2 that has brought it, alone or later.
+constexpr const char* kMayUse =
+    " AND (?3 OR object.trust_domain IN ('', ?2) OR EXISTS (SELECT 1 FROM access "
+    "WHERE access.object = object.row AND access.trust_domain IN ('', ?2)))";
 
 // One connection writes and one reads, so that look-ups do not wait for a batch.
 constexpr const char* kSettings =
@@ -90,6 +97,7 @@ Result<std::string> index_fault(Database& database) {
   if (!version && is_fault(version.error())) return version.error().message();
   if (!version) return version.error();
   if (*version == 0) return std::string("the file is empty");
+  if (*version < kIndexVersion) return std::string("it is of an older version");
   if (*version != kIndexVersion) {
     return Error(Errc::kFailedPrecondition,
                  "the store's index has version " + std::to_string(*version) +
@@ -101,7 +109,7 @@ Result<std::string> index_fault(Database& database) {
   if (!clean) return clean.error();
   if (*clean == 1) return std::string();
   // After a crash, what promises rest on is looked through. Chunk hints need no such care.
-  for (const char* table : {"meta", "image", "owner", "object"}) {
+  for (const char* table : {"meta", "image", "owner", "object", "access"}) {
     auto statement = database.prepare("PRAGMA quick_check(" + std::string(table) + ")");
     const auto row = statement ? statement->step() : Result<bool>(statement.error());
     if (!row && is_fault(row.error())) return row.error().message();
@@ -127,6 +135,9 @@ Result<std::unique_ptr<Index::Writer>> Index::Writer::open(const std::string& pa
   IMSY_TRY_ASSIGN(const std::int64_t found, version.run_for_integer());
   if (found == 0) IMSY_TRY(create_index(database));
   IMSY_TRY_ASSIGN(writer->put_object, database.prepare(kPutObject));
+  IMSY_TRY_ASSIGN(writer->put_access,
+                  database.prepare("INSERT OR IGNORE INTO access(object, trust_domain) "
+                                   "VALUES(?1, ?2)"));
   IMSY_TRY_ASSIGN(writer->put_chunk,
                   database.prepare("INSERT OR IGNORE INTO chunk(key, object, offset) "
                                    "VALUES(?1, ?2, ?3)"));
@@ -136,6 +147,8 @@ Result<std::unique_ptr<Index::Writer>> Index::Writer::open(const std::string& pa
   IMSY_TRY_ASSIGN(writer->own_object, database.prepare(kOwnObject));
   IMSY_TRY_ASSIGN(writer->put_owner,
                   database.prepare("INSERT OR IGNORE INTO owner(image, object) VALUES(?1, ?2)"));
+  IMSY_TRY_ASSIGN(writer->set_mixed,
+                  database.prepare("UPDATE object SET trust_domain = '?' WHERE id = ?1"));
   IMSY_TRY_ASSIGN(writer->distrust,
                   database.prepare("UPDATE object SET state = 0, run = 0 WHERE id = ?1"));
   IMSY_TRY_ASSIGN(
@@ -207,13 +220,16 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
   Database& database = reader->database;
   IMSY_TRY(database.run(kSettings));
   IMSY_TRY_ASSIGN(reader->find_object,
-                  database.prepare("SELECT row FROM object WHERE id = ?1 AND state > 0 AND "
-                                   "(trust_domain = '' OR trust_domain = ?2)"));
+                  database.prepare(
+                      std::string("SELECT row FROM object WHERE id = ?1 AND state > 0") + kMayUse));
   IMSY_TRY_ASSIGN(reader->find_chunk,
-                  database.prepare("SELECT object.id, offset FROM chunk JOIN object ON "
-                                   "object.row = chunk.object WHERE key = ?1 AND "
-                                   "(trust_domain = '' OR trust_domain = ?2) LIMIT 8"));
-  IMSY_TRY_ASSIGN(reader->trust, database.prepare("SELECT state, run FROM object WHERE id = ?1"));
+                  database.prepare(std::string("SELECT object.id, offset FROM chunk JOIN object ON "
+                                               "object.row = chunk.object WHERE key = ?1") +
+                                   kMayUse + " LIMIT 8"));
+  IMSY_TRY_ASSIGN(
+      reader->standing,
+      database.prepare("SELECT state, run, object.trust_domain, access.trust_domain FROM object "
+                       "LEFT JOIN access ON access.object = object.row WHERE id = ?1"));
   IMSY_TRY_ASSIGN(reader->resident,
                   database.prepare("SELECT resident FROM image WHERE manifest = ?1"));
   return reader;

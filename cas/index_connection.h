@@ -9,7 +9,7 @@
 
 namespace imsy::cas {
 
-inline constexpr std::int64_t kIndexVersion = 1;
+inline constexpr std::int64_t kIndexVersion = 2;
 
 // Values of object.state.
 inline constexpr std::int64_t kStateIncomplete = 0;
@@ -26,10 +26,12 @@ struct Index::Writer {
 
   Database database;
   Statement put_object;    // id, size, state, run, trust domain -> row
+  Statement put_access;    // object row, trust domain
   Statement put_chunk;     // key, object row, offset
   Statement drop_chunk;    // key, object id, offset
   Statement own_object;    // id, size -> row
   Statement put_owner;     // image row, object row
+  Statement set_mixed;     // object id
   Statement distrust;      // object id
   Statement distrust_all;  // object id: of the images that own it
 
@@ -46,9 +48,9 @@ struct Index::Reader {
   static Result<std::unique_ptr<Reader>> open(const std::string& path);
 
   Database database;
-  Statement find_object;  // id, trust domain -> row, when complete
-  Statement find_chunk;   // key, trust domain -> object id, offset
-  Statement trust;        // id -> state, run
+  Statement find_object;  // id, trust domain, any domain -> row, when complete
+  Statement find_chunk;   // key, trust domain, any domain -> object id, offset
+  Statement standing;     // id -> state, run, trust domain, one of the others: a row for each
   Statement resident;     // manifest -> resident
 };
 

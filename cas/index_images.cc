@@ -13,12 +13,6 @@ DELETE FROM object WHERE state = 0 AND trust_domain IS NULL
   AND row IN (SELECT object FROM owner WHERE image = ?1)
   AND NOT EXISTS (SELECT 1 FROM owner WHERE object = object.row AND image <> ?1))sql";
 
-constexpr const char* kRestoreDomains = R"sql(
-UPDATE object SET trust_domain = COALESCE((
-  SELECT CASE WHEN COUNT(DISTINCT image.trust_domain) = 1 THEN MIN(image.trust_domain) END
-  FROM owner JOIN image ON image.row = owner.image WHERE owner.object = object.row), '?')
-WHERE trust_domain IS NULL AND state > 0)sql";
-
 constexpr const char* kObjectStats = R"sql(
 SELECT COUNT(*), COALESCE(SUM(size), 0),
   COALESCE(SUM(NOT EXISTS (SELECT 1 FROM owner WHERE object = object.row)), 0),
@@ -133,7 +127,8 @@ Status Index::adopt(const std::vector<Layout::ObjectFile>& files) {
     for (const Layout::ObjectFile& file : files) {
       if (known.erase(file.id) > 0) continue;
       // Run 0 is no process's: it has to be hashed.
-      IMSY_TRY(writer.object_row({file.id, file.size, std::nullopt}, kStateComplete, 0));
+      const ObjectRow object{file.id, file.size, domain_of_file(file.is_public)};
+      IMSY_TRY(writer.object_row(object, kStateComplete, 0));
     }
     for (const cdc::ObjectId& lost : known) {
       IMSY_TRY(writer.distrust.bind(1, lost).run());
@@ -147,11 +142,6 @@ Status Index::finish_building() {
   MutexLock lock(write_mu_);
   Database& database = writer_->database;
   return durably([&] { return database.run("DELETE FROM meta WHERE key = 'building'"); });
-}
-
-Status Index::restore_trust_domains() {
-  MutexLock lock(write_mu_);
-  return watch(writer_->database.run(kRestoreDomains));
 }
 
 Status Index::stats(StoreStats& stats) {

@@ -173,20 +173,18 @@ Result<UniqueFd> Layout::open_object(Place place, const cdc::ObjectId& id, int a
   return Error(Errc::kNotFound, "no object " + hex);
 }
 
-Result<UniqueFd> Layout::create_partial(const cdc::ObjectId& id, std::uint64_t size) const {
-  auto existing = open_object(Place::kPartial, id, O_RDWR);
-  if (!existing && existing.error().code() != Errc::kNotFound) return existing;
-  UniqueFd fd;
-  if (existing) {
-    fd = std::move(*existing);
-  } else {
-    IMSY_TRY_ASSIGN(const auto folder, open_folder(Place::kPartial, id, /*create=*/true));
-    IMSY_TRY_ASSIGN(
-        fd, open_beneath_fd(folder.get(), object_name(id), O_RDWR | O_CREAT | O_EXCL, 0600));
-  }
-  IMSY_TRY_ASSIGN(const auto now, file_size(fd.get()));
-  if (now != size && ::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
-    return Error::from_errno(errno, "set the size of object " + object_name(id));
+Result<UniqueFd> Layout::create_partial(const cdc::ObjectId& id, std::uint64_t size,
+                                        bool is_public) const {
+  const std::string name = object_name(id);
+  IMSY_TRY_ASSIGN(const auto folder, open_folder(Place::kPartial, id, /*create=*/true));
+  IMSY_TRY_ASSIGN(UniqueFd fd,
+                  open_beneath_fd(folder.get(), name, O_RDWR | O_CREAT | O_EXCL, 0600));
+  // Whatever the umask is.
+  if (is_public) ::fchmod(fd.get(), object_mode(Place::kPartial, is_public));
+  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
+    const Error error = Error::from_errno(errno, "set the size of object " + name);
+    ::unlinkat(folder.get(), name.c_str(), 0);
+    return error;
   }
   return fd;
 }
@@ -234,7 +232,7 @@ Status Layout::each_object(Place place, const std::function<void(const ObjectFil
       if (!id || std::string_view(name).substr(0, 2) != hex) return;
       if (::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
       visit({*id, static_cast<std::uint64_t>(st.st_size),
-             static_cast<std::uint64_t>(st.st_blocks) * 512});
+             static_cast<std::uint64_t>(st.st_blocks) * 512, is_public(st.st_mode)});
     }));
   }
   return {};

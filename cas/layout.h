@@ -2,8 +2,9 @@
 //
 //   lock                        held by flock(2) while a process has the store; never deleted
 //   index.db                    cas/index.h; set aside as index.db.broken-<n> when it is broken
-//   objects/<2 hex>/<64 hex>    complete objects, mode 0444
-//   partial/<2 hex>/<64 hex>    objects with missing chunks: sparse, of the final size, mode 0600
+//   objects/<2 hex>/<64 hex>    complete objects, mode 0444 (public) or 0400
+//   partial/<2 hex>/<64 hex>    objects with missing chunks: sparse, of the final size, mode 0644
+//                               (public) or 0600
 //   manifests/<64 hex>          cas/image_file.h
 //
 // Promises
@@ -12,6 +13,8 @@
 // Threads: all const methods from any thread. All may wait for the disk.
 // On disk: docs/format/store.md.
 #pragma once
+
+#include <sys/types.h>
 
 #include <filesystem>
 #include <functional>
@@ -26,6 +29,15 @@ namespace imsy::cas {
 
 enum class Place { kObjects, kPartial };
 
+// Mode of an object's file. All that is in a public one was fetched without a credential: that must
+// be known without the index, too.
+constexpr mode_t object_mode(Place place, bool is_public) {
+  return (place == Place::kObjects ? 0400 : 0600) | (is_public ? 0044 : 0);
+}
+constexpr bool is_public(mode_t mode) {
+  return (mode & 0004) != 0;
+}
+
 class Layout {
  public:
   // Makes the root (its parent must exist) and checks it: a directory, no symlink, ours, mode 0700,
@@ -39,8 +51,9 @@ class Layout {
   // --- objects
   // The regular file of `id`, opened with `access` (O_RDONLY or O_RDWR). kNotFound.
   Result<UniqueFd> open_object(Place place, const cdc::ObjectId& id, int access) const;
-  // The same for a partial object that may be new: then it is a hole of `size` bytes.
-  Result<UniqueFd> create_partial(const cdc::ObjectId& id, std::uint64_t size) const;
+  // A new partial object: a hole of `size` bytes. kAlreadyExists.
+  Result<UniqueFd> create_partial(const cdc::ObjectId& id, std::uint64_t size,
+                                  bool is_public) const;
   // Moves the object to the other place, over what is there.
   Status move_object(const cdc::ObjectId& id, Place to) const;
   Status remove_object(Place place, const cdc::ObjectId& id) const;
@@ -50,6 +63,7 @@ class Layout {
     cdc::ObjectId id;
     std::uint64_t size = 0;       // bytes
     std::uint64_t allocated = 0;  // bytes on disk
+    bool is_public = false;
   };
   // Every regular file with the name of an object, in no order.
   Status each_object(Place place, const std::function<void(const ObjectFile&)>& visit) const;

@@ -11,6 +11,15 @@
 #include "common/log.h"
 
 namespace imsy::cas {
+namespace {
+
+Result<mode_t> file_mode(int fd) {
+  struct stat st {};
+  if (::fstat(fd, &st) != 0) return Error::from_errno(errno, "stat an object");
+  return st.st_mode;
+}
+
+}  // namespace
 
 StoredObject::StoredObject(const Layout& layout, Index& index, const cdc::Manifest& manifest,
                            std::uint32_t object)
@@ -41,7 +50,7 @@ void StoredObject::set_all(ChunkState state) {
 
 Status StoredObject::find_file() {
   MutexLock lock(mu_);
-  const Index::Trust trust = index_.trust_of(id_);
+  const Index::Standing standing = index_.standing_of(id_);
   auto complete = layout_.open_object(Place::kObjects, id_, O_RDONLY);
   if (!complete && complete.error().code() != Errc::kNotFound) return complete.error();
   if (complete) {
@@ -50,37 +59,72 @@ Status StoredObject::find_file() {
       where_ = Where::kObjects;
       file_ = std::move(*complete);
       fd_ = file_.get();
-      const bool trusted = trust == Index::Trust::kVerified;
+      const bool trusted = standing.trust == Index::Trust::kVerified;
       set_all(trusted ? kPresent : kUnknown);
       missing_ = trusted ? 0 : static_cast<std::uint32_t>(chunks_.size());
       complete_ = trusted;
-      return {};
+      return learn_origin(standing);
     }
     log::warn("store {}: object {} has {} bytes instead of {}; what is left of it will be checked",
               layout_.root().string(), id_.hex(), size, size_);
   }
   // What was on record is gone: say so before anything new is written under this name.
-  if (trust != Index::Trust::kIncomplete) IMSY_TRY(index_.distrust(id_));
+  if (standing.trust != Index::Trust::kIncomplete) IMSY_TRY(index_.distrust(id_));
   if (complete) IMSY_TRY(layout_.move_object(id_, Place::kPartial));
   auto partial = layout_.open_object(Place::kPartial, id_, O_RDWR);
-  if (!partial && partial.error().code() == Errc::kNotFound) return {};
   if (!partial && partial.error().code() == Errc::kDenied) {
     // It was complete once, and its mode says so.
     IMSY_TRY_ASSIGN(const auto readable, layout_.open_object(Place::kPartial, id_, O_RDONLY));
-    ::fchmod(readable.get(), 0600);
+    IMSY_TRY_ASSIGN(const mode_t mode, file_mode(readable.get()));
+    ::fchmod(readable.get(), object_mode(Place::kPartial, cas::is_public(mode)));
     partial = layout_.open_object(Place::kPartial, id_, O_RDWR);
   }
-  if (!partial) return partial.error();
-  IMSY_TRY_ASSIGN(const std::uint64_t size, file_size(partial->get()));
-  if (size != size_ && ::ftruncate(partial->get(), static_cast<off_t>(size_)) != 0) {
+  if (!partial && partial.error().code() != Errc::kNotFound) return partial.error();
+  if (partial) IMSY_TRY(use_partial(std::move(*partial)));
+  return learn_origin(standing);
+}
+
+Status StoredObject::use_partial(UniqueFd file) {
+  IMSY_TRY_ASSIGN(const std::uint64_t size, file_size(file.get()));
+  if (size != size_ && ::ftruncate(file.get(), static_cast<off_t>(size_)) != 0) {
     return Error::from_errno(errno, "set the size of object " + id_.hex());
   }
   where_ = Where::kPartial;
-  file_ = std::move(*partial);
+  file_ = std::move(file);
   may_write_ = true;
   fd_ = file_.get();
   set_all(kUnknown);
   return {};
+}
+
+// Whose bytes the file has, and who may see them.
+Status StoredObject::learn_origin(const Index::Standing& standing) {
+  trust_domain_ = standing.trust_domain;
+  if (where_ != Where::kNowhere) {
+    IMSY_TRY_ASSIGN(const mode_t mode, file_mode(file_.get()));
+    // What the mode says is true also when the index is lost, or behind.
+    if (cas::is_public(mode)) {
+      trust_domain_ = "";
+    } else if (!trust_domain_ || trust_domain_->empty()) {
+      trust_domain_ = kSharedWithNobody;
+    }
+  }
+  for (const std::string& domain : standing.others) find_rights(domain).earn();
+  if (!trust_domain_ || *trust_domain_ == kSharedWithNobody) return {};
+  Rights& rights = find_rights(*trust_domain_);
+  if (where_ == Where::kObjects) rights.earn();
+  rights.grant();
+  return {};
+}
+
+Rights& StoredObject::find_rights(const std::string& trust_domain) {
+  return rights_.try_emplace(trust_domain, static_cast<std::uint32_t>(chunks_.size()))
+      .first->second;
+}
+
+Rights& StoredObject::rights_of(const std::string& trust_domain) {
+  MutexLock lock(mu_);
+  return find_rights(trust_domain);
 }
 
 std::uint32_t StoredObject::chunk_at(std::uint64_t offset) const {
@@ -140,13 +184,14 @@ void StoredObject::finish() {
   MutexLock lock(mu_);
   if (missing_ != 0 || complete_) return;
   if (where_ == Where::kPartial) {
-    ::fchmod(file_.get(), 0444);
+    ::fchmod(file_.get(), object_mode(Place::kObjects, is_public()));
     if (auto moved = layout_.move_object(id_, Place::kObjects); !moved) {
       log::warn("store {}: {}", layout_.root().string(), moved.error().message());
       return;
     }
     where_ = Where::kObjects;
   }
+  if (trust_domain_ && trust_domain_ != kSharedWithNobody) find_rights(*trust_domain_).earn();
   index_.add_complete({id_, size_, trust_domain_});
   complete_.store(true, std::memory_order_release);
 }
@@ -202,22 +247,59 @@ Status StoredObject::leave_objects() {
 
 // The descriptor to write to; the file is in partial/ then.
 Result<int> StoredObject::writable() {
-  if (where_ == Where::kObjects) IMSY_TRY(leave_objects());
   if (where_ == Where::kNowhere) {
-    IMSY_TRY_ASSIGN(file_, layout_.create_partial(id_, size_));
+    IMSY_TRY_ASSIGN(file_, layout_.create_partial(id_, size_, is_public()));
     where_ = Where::kPartial;
     may_write_ = true;
     fd_.store(file_.get(), std::memory_order_release);
   }
   if (may_write_) return file_.get();
   if (!writable_) {
-    ::fchmod(file_.get(), 0600);
+    ::fchmod(file_.get(), object_mode(Place::kPartial, is_public()));
     IMSY_TRY_ASSIGN(writable_, layout_.open_object(Place::kPartial, id_, O_RDWR));
   }
   return writable_.get();
 }
 
-Status StoredObject::put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain) {
+// Before a byte of the trust domain is written.
+Status StoredObject::claim(const std::string& trust_domain) {
+  if (trust_domain_ == trust_domain) return {};
+  if (where_ != Where::kNowhere || trust_domain_) return mix();
+  trust_domain_ = trust_domain;
+  find_rights(trust_domain).grant();
+  return {};
+}
+
+// A second domain comes. The first keeps what it has brought.
+Status StoredObject::mix() {
+  if (trust_domain_ == kSharedWithNobody) return {};
+  if (is_public() && where_ != Where::kNowhere &&
+      ::fchmod(file_.get(), object_mode(Place::kPartial, false)) != 0) {
+    return Error::from_errno(errno, "take object " + id_.hex() + " from the public ones");
+  }
+  IMSY_TRY(index_.set_mixed(id_));
+  Rights& rights = find_rights(*trust_domain_);
+  for (std::uint32_t i = 0; i < chunks_.size(); ++i) {
+    if (states_[i] == kPresent) rights.bring(i);
+  }
+  if (rights.earned()) {
+    index_.add_access({id_, size_, std::nullopt}, *trust_domain_);
+  } else {
+    rights.end_grant();
+  }
+  trust_domain_ = kSharedWithNobody;
+  return {};
+}
+
+void StoredObject::bring(std::uint32_t index, const std::string& trust_domain, Rights& rights) {
+  if (!rights.bring(index)) return;
+  MutexLock lock(mu_);
+  rights.grant();
+  if (trust_domain_ != trust_domain) index_.add_access({id_, size_, std::nullopt}, trust_domain);
+}
+
+Status StoredObject::put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain,
+                         Rights& rights) {
   if (index >= chunks_.size()) {
     return Error(Errc::kInvalid, "object " + id_.hex() + " has no chunk " + std::to_string(index));
   }
@@ -227,30 +309,31 @@ Status StoredObject::put(std::uint32_t index, ByteSpan raw, const std::string& t
                                      " at offset " + std::to_string(chunk.object_offset) +
                                      ": the bytes are not those of " + chunk.digest.to_string());
   }
-  if (has_chunk(index)) return {};
+  if (!has_chunk(index)) IMSY_TRY(write(index, raw, trust_domain));
+  bring(index, trust_domain, rights);
+  return {};
+}
+
+Status StoredObject::write(std::uint32_t index, ByteSpan raw, const std::string& trust_domain) {
+  const cdc::Chunk& chunk = chunks_[index];
   int file = -1;
+  Index::ObjectRow row{id_, size_, std::nullopt};
   {
     MutexLock lock(mu_);
     // Somebody may have put it meanwhile, and with it completed the object.
     if (states_[index] == kPresent) return {};
+    if (where_ == Where::kObjects) IMSY_TRY(leave_objects());
+    IMSY_TRY(claim(trust_domain));
     IMSY_TRY_ASSIGN(file, writable());
-    const bool mixed = trust_domain_ && *trust_domain_ != trust_domain;
-    trust_domain_ = mixed ? std::string(kSharedWithNobody) : trust_domain;
+    row.trust_domain = trust_domain_;
   }
   if (auto written = pwrite_all(file, raw, chunk.object_offset); !written) {
     return written.error().with_context("object " + id_.hex());
   }
   // A small file's chunk needs no row: the object's name follows from it.
-  if (chunks_.size() > 1) {
-    index_.add_chunk(chunk.digest, {id_, size_, trust_domain}, chunk.object_offset);
-  }
+  if (chunks_.size() > 1) index_.add_chunk(chunk.digest, row, chunk.object_offset);
   set_present(index);
   return {};
-}
-
-Status EmptyObject::read(std::uint64_t offset, std::span<std::byte> buffer) {
-  if (offset == 0 && buffer.empty()) return {};
-  return Error(Errc::kInvalid, "object " + id_.hex() + ": a range beyond its end");
 }
 
 }  // namespace imsy::cas

@@ -9,11 +9,16 @@
 // present ends only when some chunk of the object turns out to be bad. Before an object leaves
 // objects/ the index forgets, durably, that it was complete; only then may its bytes change.
 //
+// Whose bytes are in the file: of one trust domain, until another one is about to write to it;
+// then, durably and for ever, of nobody in particular. A file of the public domain says so in its
+// mode.
+//
 // Threads: all methods from any thread. docs/locks.md.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,12 +26,13 @@
 
 #include "cas/index.h"
 #include "cas/layout.h"
+#include "cas/rights.h"
 #include "cas/store.h"
 #include "common/mutex.h"
 
 namespace imsy::cas {
 
-class StoredObject final : public Object {
+class StoredObject {
  public:
   // What the file system and the index say of the object. Removes a file that cannot be its
   // content. Layout and index outlive the object.
@@ -34,13 +40,17 @@ class StoredObject final : public Object {
                                                     const cdc::Manifest& manifest,
                                                     std::uint32_t object);
 
-  const cdc::ObjectId& id() const override { return id_; }
-  bool complete() const override { return complete_.load(std::memory_order_acquire); }
-  bool has_chunk(std::uint32_t index) override;
-  Status read(std::uint64_t offset, std::span<std::byte> buffer) override;
-  int fd() const override { return fd_.load(std::memory_order_acquire); }
+  // As those of Object, for somebody who may see everything.
+  const cdc::ObjectId& id() const { return id_; }
+  bool complete() const { return complete_.load(std::memory_order_acquire); }
+  bool has_chunk(std::uint32_t index);
+  Status read(std::uint64_t offset, std::span<std::byte> buffer);
+  int fd() const { return fd_.load(std::memory_order_acquire); }
 
-  Status put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain);
+  // What the trust domain may see; lives as long as the object.
+  Rights& rights_of(const std::string& trust_domain);
+  // `rights`: those of the trust domain.
+  Status put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain, Rights& rights);
   // The chunk at `offset` is not what it should be, as somebody found who read it.
   void reject(std::uint64_t offset);
 
@@ -51,6 +61,13 @@ class StoredObject final : public Object {
   StoredObject(const Layout& layout, Index& index, const cdc::Manifest& manifest,
                std::uint32_t object);
   Status find_file();
+  Status use_partial(UniqueFd file) IMSY_REQUIRES(mu_);
+  Status learn_origin(const Index::Standing& standing) IMSY_REQUIRES(mu_);
+  Rights& find_rights(const std::string& trust_domain) IMSY_REQUIRES(mu_);
+  Status claim(const std::string& trust_domain) IMSY_REQUIRES(mu_);
+  Status mix() IMSY_REQUIRES(mu_);
+  void bring(std::uint32_t index, const std::string& trust_domain, Rights& rights);
+  bool is_public() const IMSY_REQUIRES(mu_) { return trust_domain_ && trust_domain_->empty(); }
   Status reject_size(std::uint64_t size);
   void set_all(ChunkState state);
   bool verify(std::uint32_t index);
@@ -60,6 +77,7 @@ class StoredObject final : public Object {
   void lose(std::uint32_t index, std::string_view why);
   Status leave_objects() IMSY_REQUIRES(mu_);
   Result<int> writable() IMSY_REQUIRES(mu_);
+  Status write(std::uint32_t index, ByteSpan raw, const std::string& trust_domain);
   std::uint32_t chunk_at(std::uint64_t offset) const;
 
   // Constant after construction.
@@ -80,22 +98,10 @@ class StoredObject final : public Object {
   UniqueFd file_ IMSY_GUARDED_BY(mu_);           // never replaced, so that fd() stays valid
   UniqueFd writable_ IMSY_GUARDED_BY(mu_);       // of the same file, when file_ is for reading only
   bool may_write_ IMSY_GUARDED_BY(mu_) = false;  // file_ is
-  // Of the bytes that this process has put; none: it has put nothing.
+  // The one for which all bytes in the file were brought, or kSharedWithNobody; none: there is no
+  // file and nothing on record.
   std::optional<std::string> trust_domain_ IMSY_GUARDED_BY(mu_);
-};
-
-// The object without bytes: complete, without a file.
-class EmptyObject final : public Object {
- public:
-  explicit EmptyObject(const cdc::ObjectId& id) : id_(id) {}
-  const cdc::ObjectId& id() const override { return id_; }
-  bool complete() const override { return true; }
-  bool has_chunk(std::uint32_t) override { return false; }
-  Status read(std::uint64_t offset, std::span<std::byte> buffer) override;
-  int fd() const override { return -1; }
-
- private:
-  const cdc::ObjectId id_;
+  std::map<std::string, Rights> rights_ IMSY_GUARDED_BY(mu_);  // by trust domain
 };
 
 }  // namespace imsy::cas

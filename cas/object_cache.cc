@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 namespace imsy::cas {
 
@@ -13,35 +14,36 @@ std::size_t ObjectCache::default_capacity() {
   return std::clamp<std::size_t>(limit.rlim_cur / 4, 16, 1024);
 }
 
-std::shared_ptr<Object> ObjectCache::find(const cdc::ObjectId& id) {
+std::shared_ptr<Object> ObjectCache::find(const Key& key) {
   MutexLock lock(mu_);
-  const auto found = places_.find(id);
+  const auto found = places_.find(key);
   if (found == places_.end()) return nullptr;
   recent_.splice(recent_.begin(), recent_, found->second);
-  return *found->second;
+  return found->second->object;
 }
 
-void ObjectCache::keep(const std::shared_ptr<Object>& object) {
-  std::shared_ptr<Object> dropped;  // closed without the lock
+void ObjectCache::keep(const std::shared_ptr<Object>& object, const std::string& trust_domain) {
+  Recent dropped;  // closed without the lock
   MutexLock lock(mu_);
-  if (places_.contains(object->id())) return;
-  recent_.push_front(object);
-  places_[object->id()] = recent_.begin();
+  if (places_.contains({object->id(), trust_domain})) return;
+  recent_.push_front({trust_domain, object});
+  places_[{object->id(), recent_.front().trust_domain}] = recent_.begin();
   if (recent_.size() <= capacity_) return;
-  dropped = std::move(recent_.back());
-  places_.erase(dropped->id());
-  recent_.pop_back();
+  const Entry& last = recent_.back();
+  places_.erase({last.object->id(), last.trust_domain});
+  dropped.splice(dropped.begin(), recent_, std::prev(recent_.end()));
 }
 
 Result<std::shared_ptr<Object>> ObjectCache::open(const cdc::Manifest& manifest,
-                                                  std::uint32_t object) {
-  if (auto known = find(manifest.objects().id(object))) return known;
-  auto opened = store_.open_object(manifest, object);
+                                                  std::uint32_t object,
+                                                  const std::string& trust_domain) {
+  if (auto known = find({manifest.objects().id(object), trust_domain})) return known;
+  auto opened = store_.open_object(manifest, object, trust_domain);
   if (!opened && (opened.error().sys_errno() == EMFILE || opened.error().sys_errno() == ENFILE)) {
     clear();
-    opened = store_.open_object(manifest, object);
+    opened = store_.open_object(manifest, object, trust_domain);
   }
-  if (opened) keep(*opened);
+  if (opened) keep(*opened, trust_domain);
   return opened;
 }
 

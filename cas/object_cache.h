@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "cas/store.h"
@@ -21,23 +23,38 @@ class ObjectCache {
 
   // As Store::open_object(). When the process has no descriptor left, the cache makes room and
   // tries once more.
-  Result<std::shared_ptr<Object>> open(const cdc::Manifest& manifest, std::uint32_t object);
+  Result<std::shared_ptr<Object>> open(const cdc::Manifest& manifest, std::uint32_t object,
+                                       const std::string& trust_domain);
   void clear();
 
   // A quarter of the descriptors that this process may have, at most 1024.
   static std::size_t default_capacity();
 
  private:
-  using Recent = std::list<std::shared_ptr<Object>>;  // last used first
+  struct Entry {
+    std::string trust_domain;
+    std::shared_ptr<Object> object;
+  };
+  using Recent = std::list<Entry>;  // last used first
+  struct Key {
+    cdc::ObjectId id;
+    std::string_view trust_domain;  // that of the entry
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const {
+      return std::hash<Digest>()(key.id) ^ std::hash<std::string_view>()(key.trust_domain);
+    }
+  };
 
-  std::shared_ptr<Object> find(const cdc::ObjectId& id);
-  void keep(const std::shared_ptr<Object>& object);
+  std::shared_ptr<Object> find(const Key& key);
+  void keep(const std::shared_ptr<Object>& object, const std::string& trust_domain);
 
   Store& store_;
   const std::size_t capacity_;
   Mutex mu_;
   Recent recent_ IMSY_GUARDED_BY(mu_);
-  std::unordered_map<cdc::ObjectId, Recent::iterator> places_ IMSY_GUARDED_BY(mu_);
+  std::unordered_map<Key, Recent::iterator, KeyHash> places_ IMSY_GUARDED_BY(mu_);
 };
 
 }  // namespace imsy::cas

@@ -26,12 +26,11 @@ class ReadOnlyStore final : public Store {
   Status remove_image(const Digest&) override { return refused(); }
   Status mark_resident(const cdc::Manifest&) override { return refused(); }
   Result<bool> is_resident(const Digest&) override { return refused(); }
-  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest&, std::uint32_t) override {
+  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest&, std::uint32_t,
+                                              const std::string&) override {
     return refused();
   }
-  Status put_chunk(Object&, std::uint32_t, ByteSpan, const std::string&) override {
-    return refused();
-  }
+  Status put_chunk(Object&, std::uint32_t, ByteSpan) override { return refused(); }
   Status try_room(std::uint64_t) override { return refused(); }
   Result<std::optional<Bytes>> find_chunk(const cdc::Chunk&, const std::string&) override {
     return refused();

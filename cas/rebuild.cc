@@ -1,5 +1,6 @@
 #include "cas/rebuild.h"
 
+#include <unordered_map>
 #include <unordered_set>
 
 #include "common/log.h"
@@ -7,14 +8,17 @@
 namespace imsy::cas {
 namespace {
 
+// Objects that have a file, and whether it is public.
+using Files = std::unordered_map<cdc::ObjectId, bool>;
+
 // Puts the places of the image's chunks into the index, for those objects whose files are there.
-void add_chunks(Index& index, const StoredImage& image,
-                const std::unordered_set<cdc::ObjectId>& files) {
+void add_chunks(Index& index, const StoredImage& image, const Files& files) {
   const cdc::Objects& objects = image.manifest->objects();
   for (std::uint32_t i = 0; i < objects.count(); ++i) {
-    if (objects.chunk_count(i) < 2 || !files.contains(objects.id(i))) continue;
+    const auto file = files.find(objects.id(i));
+    if (objects.chunk_count(i) < 2 || file == files.end()) continue;
     const Index::ObjectRow row{objects.id(i), image.manifest->tree().object_size(i),
-                               image.trust_domain};
+                               domain_of_file(file->second)};
     for (const cdc::Chunk& chunk : objects.chunks_of(i)) {
       index.add_chunk(chunk.digest, row, chunk.object_offset);
     }
@@ -53,9 +57,9 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
   IMSY_TRY_ASSIGN(const auto partial, list_objects(layout, Place::kPartial));
   if (manifests.empty() && complete.empty() && partial.empty()) return index.finish_building();
   IMSY_TRY(index.adopt(complete));
-  std::unordered_set<cdc::ObjectId> files;
-  for (const auto& file : complete) files.insert(file.id);
-  for (const auto& file : partial) files.insert(file.id);
+  Files files;
+  for (const auto& file : partial) files[file.id] = file.is_public;
+  for (const auto& file : complete) files[file.id] = file.is_public;
   std::size_t lost = 0;
   for (const Digest& manifest : manifests) {
     const auto image = read_image(layout, manifest);
@@ -69,7 +73,6 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
     add_chunks(index, *image, files);
     IMSY_TRY(index.flush());
   }
-  IMSY_TRY(index.restore_trust_domains());
   IMSY_TRY(index.finish_building());
   log::warn(
       "store {}: the index was rebuilt ({}{}): {} images, {} objects, {} partial objects, "
@@ -83,7 +86,6 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
 Status adopt_files(const Layout& layout, Index& index) {
   IMSY_TRY_ASSIGN(const auto complete, list_objects(layout, Place::kObjects));
   IMSY_TRY(index.adopt(complete));
-  IMSY_TRY(index.restore_trust_domains());
   std::unordered_set<cdc::ObjectId> ids;
   for (const auto& file : complete) ids.insert(file.id);
   return layout.each_object(Place::kPartial, [&](const Layout::ObjectFile& file) {

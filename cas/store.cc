@@ -11,6 +11,7 @@
 #include "cas/index.h"
 #include "cas/layout.h"
 #include "cas/object.h"
+#include "cas/object_view.h"
 #include "cas/read_only_store.h"
 #include "cas/rebuild.h"
 #include "common/log.h"
@@ -21,7 +22,7 @@ namespace {
 
 class LiveStore final : public Store {
  public:
-  static Result<std::unique_ptr<Store>> open(const std::filesystem::path& root);
+  static Result<std::unique_ptr<Store>> open(const std::filesystem::path& root, DedupScope scope);
 
   Status add_image(const std::shared_ptr<const cdc::Manifest>& manifest, ByteSpan manifest_bytes,
                    const std::string& anchor_text, const std::string& trust_domain) override;
@@ -30,10 +31,9 @@ class LiveStore final : public Store {
   Status mark_resident(const cdc::Manifest& manifest) override;
   Result<bool> is_resident(const Digest& manifest) override;
 
-  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
-                                              std::uint32_t object) override;
-  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw,
-                   const std::string& trust_domain) override;
+  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest, std::uint32_t object,
+                                              const std::string& trust_domain) override;
+  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override;
   Status try_room(std::uint64_t bytes) override { return layout_.try_room(bytes); }
   Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
                                           const std::string& trust_domain) override;
@@ -42,14 +42,17 @@ class LiveStore final : public Store {
   Result<StoreStats> stats() override;
 
  private:
-  explicit LiveStore(Layout layout) : layout_(std::move(layout)) {}
+  LiveStore(Layout layout, DedupScope scope) : layout_(std::move(layout)), scope_(scope) {}
   Status start();
+  Result<std::shared_ptr<StoredObject>> open_stored(const cdc::Manifest& manifest,
+                                                    std::uint32_t object);
   std::shared_ptr<StoredObject> find_open(const cdc::ObjectId& id);
   void keep_open(const std::shared_ptr<StoredObject>& object);
   Result<Bytes> read_place(const Index::ChunkPlace& place, std::uint32_t size);
 
   // Constant after start(); synchronise themselves.
   Layout layout_;
+  DedupScope scope_;
   std::unique_ptr<Index> index_;
   std::atomic<bool> sync_failed_{false};
 
@@ -65,15 +68,16 @@ class LiveStore final : public Store {
   std::size_t sweep_at_ IMSY_GUARDED_BY(open_mu_) = 1024;  // size at which the dead are removed
 };
 
-Result<std::unique_ptr<Store>> LiveStore::open(const std::filesystem::path& root) {
+Result<std::unique_ptr<Store>> LiveStore::open(const std::filesystem::path& root,
+                                               DedupScope scope) {
   IMSY_TRY_ASSIGN(Layout layout, Layout::open(root, /*lock=*/true));
-  std::unique_ptr<LiveStore> store(new LiveStore(std::move(layout)));
+  std::unique_ptr<LiveStore> store(new LiveStore(std::move(layout), scope));
   IMSY_TRY(store->start());
   return std::unique_ptr<Store>(std::move(store));
 }
 
 Status LiveStore::start() {
-  IMSY_TRY_ASSIGN(Index::Opened opened, Index::open(layout_));
+  IMSY_TRY_ASSIGN(Index::Opened opened, Index::open(layout_, scope_));
   index_ = std::move(opened.index);
   if (!opened.built) {
     IMSY_TRY(rebuild_index(layout_, *index_, opened));
@@ -101,7 +105,7 @@ Status LiveStore::add_image(const std::shared_ptr<const cdc::Manifest>& manifest
   {
     MutexLock domains_lock(domains_mu_);
     const auto known = domains_.find(digest);
-    if (known != domains_.end() && !domain.empty()) domain = known->second;
+    if (known != domains_.end()) domain = known->second;
   }
   // The file first: a file without a row is nothing, a row without a file would be a broken word.
   IMSY_TRY_ASSIGN(const Bytes file, write_image_file({anchor_text, domain, manifest_bytes}));
@@ -171,27 +175,34 @@ void LiveStore::keep_open(const std::shared_ptr<StoredObject>& object) {
 }
 
 Result<std::shared_ptr<Object>> LiveStore::open_object(const cdc::Manifest& manifest,
-                                                       std::uint32_t object) {
+                                                       std::uint32_t object,
+                                                       const std::string& trust_domain) {
   if (object >= manifest.objects().count()) {
     return Error(Errc::kInvalid, "the image has no object " + std::to_string(object));
   }
-  const cdc::ObjectId& id = manifest.objects().id(object);
   if (manifest.tree().object_size(object) == 0) {
-    return std::shared_ptr<Object>(std::make_shared<EmptyObject>(id));
+    return std::shared_ptr<Object>(std::make_shared<EmptyObject>(manifest.objects().id(object)));
   }
-  if (auto open = find_open(id)) return std::shared_ptr<Object>(std::move(open));
-  MutexLock lock(opening_[std::to_integer<std::size_t>(id.bytes()[0]) % opening_.size()]);
-  if (auto open = find_open(id)) return std::shared_ptr<Object>(std::move(open));
-  IMSY_TRY_ASSIGN(auto opened, StoredObject::open(layout_, *index_, manifest, object));
-  keep_open(opened);
-  return std::shared_ptr<Object>(std::move(opened));
+  IMSY_TRY_ASSIGN(auto stored, open_stored(manifest, object));
+  return std::shared_ptr<Object>(
+      std::make_shared<ObjectView>(std::move(stored), trust_domain, scope_));
 }
 
-Status LiveStore::put_chunk(Object& object, std::uint32_t index, ByteSpan raw,
-                            const std::string& trust_domain) {
-  auto* stored = dynamic_cast<StoredObject*>(&object);
-  if (stored == nullptr) return Error(Errc::kInvalid, "the empty object has no chunks");
-  return stored->put(index, raw, trust_domain);
+Result<std::shared_ptr<StoredObject>> LiveStore::open_stored(const cdc::Manifest& manifest,
+                                                             std::uint32_t object) {
+  const cdc::ObjectId& id = manifest.objects().id(object);
+  if (auto open = find_open(id)) return open;
+  MutexLock lock(opening_[std::to_integer<std::size_t>(id.bytes()[0]) % opening_.size()]);
+  if (auto open = find_open(id)) return open;
+  IMSY_TRY_ASSIGN(auto opened, StoredObject::open(layout_, *index_, manifest, object));
+  keep_open(opened);
+  return opened;
+}
+
+Status LiveStore::put_chunk(Object& object, std::uint32_t index, ByteSpan raw) {
+  auto* view = dynamic_cast<ObjectView*>(&object);
+  if (view == nullptr) return Error(Errc::kInvalid, "the empty object has no chunks");
+  return view->put(index, raw);
 }
 
 Result<Bytes> LiveStore::read_place(const Index::ChunkPlace& place, std::uint32_t size) {
@@ -213,7 +224,7 @@ Result<std::optional<Bytes>> LiveStore::find_chunk(const cdc::Chunk& chunk,
     index_->drop_chunk(chunk.digest, place);
     if (const auto open = find_open(place.object)) {
       open->reject(place.offset);
-    } else if (index_->trust_of(place.object) != Index::Trust::kIncomplete) {
+    } else if (index_->standing_of(place.object).trust != Index::Trust::kIncomplete) {
       // Whoever opens it next will hash it.
       ignore(index_->distrust(place.object), "then it is found again");
     }
@@ -237,7 +248,7 @@ Result<StoreStats> LiveStore::stats() {
 
 Result<std::unique_ptr<Store>> Store::open(const std::filesystem::path& root,
                                            const StoreOptions& options) {
-  return options.read_only ? open_read_only(root) : LiveStore::open(root);
+  return options.read_only ? open_read_only(root) : LiveStore::open(root, options.dedup_scope);
 }
 
 }  // namespace imsy::cas

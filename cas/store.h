@@ -9,6 +9,9 @@
 //   * What was acknowledged (add_image, mark_resident) survives a power cut; everything else is a
 //     cache that is found again by hashing.
 //   * Objects belong to images (a set of owners). Removing an image drops its ownership only.
+//   * Content that needed a credential is given to those only who have brought it: an Object shows
+//     a chunk to a trust domain when that domain has put all of the object, or this chunk while the
+//     object was open, or when anybody may have it. Others fetch it once more; the disk is shared.
 // Threads: all methods from any thread. None uses the network; all may wait for the disk.
 // On disk: docs/format/store.md. No other code may read or write that layout.
 #pragma once
@@ -28,7 +31,14 @@
 
 namespace imsy::cas {
 
+// Whether content that needed a credential is kept to those who have fetched it.
+enum class DedupScope {
+  kCredential,
+  kNode,  // no: all of the node share everything
+};
+
 struct StoreOptions {
+  DedupScope dedup_scope = DedupScope::kCredential;
   // No lock, no changes: everything but stats() and load_image() is refused.
   bool read_only = false;
 };
@@ -50,14 +60,14 @@ struct StoreStats {
   std::vector<Image> images;
 };
 
-// One file content in the store, open. Shared by all who read it; the last one closes the file.
-// Must not outlive the store. Thread-safe.
+// One file content in the store, open, as one trust domain sees it. All who read it share one file;
+// the last one closes it. Must not outlive the store. Thread-safe.
 class Object {
  public:
   virtual ~Object() = default;
   virtual const cdc::ObjectId& id() const = 0;
-  // True when all chunks are present and verified: any range may then be read. A read that fails
-  // may make it false again.
+  // True when all chunks are present, verified, and may be seen: any range may then be read. A read
+  // that fails may make it false again.
   virtual bool complete() const = 0;
   // Whether chunk `index` of this object may be read. May hash the chunk from disk when it is not
   // known yet (bytes that an earlier run left); never uses the network.
@@ -83,7 +93,7 @@ class Store {
   // --- images ---
   // Remembers an image durably (its manifest's bytes, its anchor's text) and makes it the owner of
   // its objects. `trust_domain` is "" for content that anybody may fetch, else a name (not "?") for
-  // those who may. Repeating it is harmless; "" wins over a name, else the first domain stays.
+  // those who may. Repeating it is harmless; the first domain stays.
   virtual Status add_image(const std::shared_ptr<const cdc::Manifest>& manifest,
                            ByteSpan manifest_bytes, const std::string& anchor_text,
                            const std::string& trust_domain) = 0;
@@ -99,16 +109,17 @@ class Store {
   virtual Result<bool> is_resident(const Digest& manifest) = 0;
 
   // --- objects ---
-  // The object, whole, partial or new (then nothing of it is there). Takes its chunk list from the
-  // manifest. Cheap when it is open already.
+  // The object, whole, partial or new (then nothing of it is there), for this trust domain: that of
+  // the source that its bytes will be brought from. Takes its chunk list from the manifest. Cheap
+  // when it is open already.
   virtual Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
-                                                      std::uint32_t object) = 0;
+                                                      std::uint32_t object,
+                                                      const std::string& trust_domain) = 0;
   // Puts a chunk's bytes into the object, after checking them against the chunk's digest, always:
   // kCorrupt when they differ. The last missing chunk completes the object. kNoSpace and other
-  // disk errors leave the object as it was. Present already: writes nothing. `trust_domain` is that
-  // of the source the bytes came from, whichever image the object was opened for.
-  virtual Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw,
-                           const std::string& trust_domain) = 0;
+  // disk errors leave the object as it was. Present already: writes nothing, but who brings it may
+  // see it from now on.
+  virtual Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) = 0;
   // Whether there is room for so many more bytes: tries it, and leaves nothing behind. kNoSpace, or
   // whatever else keeps new files from being written.
   virtual Status try_room(std::uint64_t bytes) = 0;

@@ -112,6 +112,22 @@ Result<RegistryConfig> parse_registry(const toml::table& table, std::string_view
   return registry;
 }
 
+Status parse_store(TableReader& reader, std::string_view name, Config& config) {
+  const toml::node* node = reader.find("store");
+  if (node == nullptr) return {};
+  if (!node->is_table()) return reader.fail(*node, "store", "must be [store]");
+  const toml::table& table = *node->as_table();
+  TableReader store(table, name);
+  std::string scope = "credential";
+  IMSY_TRY(store.text("dedup_scope", scope));
+  if (scope != "credential" && scope != "node") {
+    return store.fail(*table.get("dedup_scope"), "dedup_scope",
+                      "must be \"credential\" or \"node\"");
+  }
+  if (scope == "node") config.dedup_scope = cas::DedupScope::kNode;
+  return store.refuse_others();
+}
+
 Status parse_registries(TableReader& reader, std::string_view name,
                         std::vector<RegistryConfig>& registries) {
   const toml::node* node = reader.find("registry");
@@ -156,6 +172,7 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   std::string docker_config;
   IMSY_TRY(reader.text("docker_config", docker_config));
   config.docker_config = docker_config;
+  IMSY_TRY(parse_store(reader, name, config));
   IMSY_TRY(parse_registries(reader, name, config.registries));
   IMSY_TRY(reader.refuse_others());
   return config;

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cas/store.h"
 #include "common/result.h"
 
 namespace imsy::snapshotter {
@@ -25,6 +26,7 @@ struct Config {
   bool background_fill = true;
   bool record_profiles = true;
   std::filesystem::path docker_config;  // empty: as docker finds it
+  cas::DedupScope dedup_scope = cas::DedupScope::kCredential;
   std::vector<RegistryConfig> registries;
 };
 

@@ -36,15 +36,14 @@ class FaultyStore final : public Store {
     return store_.mark_resident(manifest);
   }
   Result<bool> is_resident(const Digest& manifest) override { return store_.is_resident(manifest); }
-  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest,
-                                              std::uint32_t object) override {
+  Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest, std::uint32_t object,
+                                              const std::string& domain) override {
     if (auto error = get(open_)) return *error;
-    return store_.open_object(manifest, object);
+    return store_.open_object(manifest, object, domain);
   }
-  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw,
-                   const std::string& domain) override {
+  Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override {
     if (auto error = get(put_)) return *error;
-    return store_.put_chunk(object, index, raw, domain);
+    return store_.put_chunk(object, index, raw);
   }
   Status try_room(std::uint64_t bytes) override {
     auto error = get(put_);

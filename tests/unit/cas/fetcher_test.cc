@@ -203,18 +203,33 @@ TEST_F(FetcherTest, DoesNotJoinAcrossTrustDomains) {
   ASSERT_OK(two.get());
 }
 
-TEST_F(FetcherTest, BytesBelongToTheDomainOfTheSourceThatBroughtThem) {
+TEST_F(FetcherTest, EachOfTwoUsersFetchesWhatTheOtherHasAndKeepsItOnce) {
   const auto twin =
       test::ImageMaker().file("c/large", sample().files.at("c/large")).file("x", "x").make();
-  source_->add(twin.blobs);
-  ASSERT_OK(add(*store_, sample()));
-  const auto open = fetcher_->attach(sample().manifest, sample().anchor, nullptr, "");
-  const auto closed = attach(twin, "with a credential");
-  EXPECT_FALSE(read(*open, sample(), "c/large"));  // it is the first who opens the object
-  ASSERT_OK(read(*closed, twin, "c/large"));
-  const cdc::Chunk& chunk = twin.manifest->objects().chunks_of(twin.object("c/large"))[0];
-  EXPECT_FALSE(store_->likely_chunks(std::span(&chunk, 1), "")[0]);
-  EXPECT_TRUE(store_->likely_chunks(std::span(&chunk, 1), "with a credential")[0]);
+  for (const bool swapped : {false, true}) {
+    const test::MadeImage& first = swapped ? twin : sample();
+    const test::MadeImage& second = swapped ? sample() : twin;
+    source_->add(first.blobs);
+    const auto hers = attach(first, "registry/alice");
+    ASSERT_OK(fill(*hers).get());
+    ASSERT_OK(add(*store_, second, "registry/bob"));
+    const auto nothing = std::make_shared<test::MemorySource>();  // names her file, and has no blob
+    const auto his = fetcher_->attach(second.manifest, second.anchor, nothing, "registry/bob");
+    EXPECT_EQ(code_of(read(*his, second, "c/large")), Errc::kNotFound);
+    source_->add(second.blobs);
+    fetcher_->set_source(*his, source_);
+    ASSERT_OK(fill(*his).get());
+    const std::uint64_t requests = source_->requests();
+    expect_content(*his, second);
+    expect_content(*hers, first);
+    EXPECT_EQ(source_->requests(), requests);
+    const auto stats = store_->stats();
+    ASSERT_OK(stats);
+    EXPECT_EQ(stats->objects, sample().files.size());
+    close();
+    std::filesystem::remove_all(dir_.path() / "store");
+    open();
+  }
 }
 
 TEST_F(FetcherTest, WhoJoinedAnImageWhoseSourceFailsGoesOnWithItsOwn) {

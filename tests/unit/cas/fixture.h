@@ -56,8 +56,9 @@ Errc code_of(const Result<T>& result) {
   return result ? Errc::kInternal : result.error().code();
 }
 
-inline std::unique_ptr<Store> open_store(const std::filesystem::path& root) {
-  auto store = Store::open(root);
+inline std::unique_ptr<Store> open_store(const std::filesystem::path& root,
+                                         const StoreOptions& options = {}) {
+  auto store = Store::open(root, options);
   EXPECT_TRUE(store) << store.error().message();
   return store ? std::move(*store) : nullptr;
 }
@@ -77,15 +78,15 @@ inline ByteSpan chunk_bytes(const test::MadeImage& image, const std::string& pat
 inline void put_file(Store& store, const test::MadeImage& image, const std::string& path,
                      const std::string& domain = "") {
   const std::uint32_t object = image.object(path);
-  auto opened = store.open_object(*image.manifest, object);
+  auto opened = store.open_object(*image.manifest, object, domain);
   ASSERT_OK(opened);
   for (std::uint32_t i = 0; i < image.manifest->objects().chunk_count(object); ++i) {
-    ASSERT_OK(store.put_chunk(**opened, i, chunk_bytes(image, path, i), domain));
+    ASSERT_OK(store.put_chunk(**opened, i, chunk_bytes(image, path, i)));
   }
 }
 
-inline void put_all(Store& store, const test::MadeImage& image) {
-  for (const auto& [path, content] : image.files) put_file(store, image, path);
+inline void put_all(Store& store, const test::MadeImage& image, const std::string& domain = "") {
+  for (const auto& [path, content] : image.files) put_file(store, image, path, domain);
 }
 
 inline std::filesystem::path object_path(const std::filesystem::path& root, const char* place,

@@ -123,7 +123,7 @@ TEST(LayoutTest, ListsOnlyRegularFilesWithNamesOfObjects) {
   const auto layout = Layout::open(dir.path() / "store", /*lock=*/true);
   ASSERT_OK(layout);
   const cdc::ObjectId id = sha256("one");
-  ASSERT_OK(layout->create_partial(id, 12'345));
+  ASSERT_OK(layout->create_partial(id, 12'345, false));
   const auto folder = object_path(layout->root(), "partial", id).parent_path();
   ASSERT_OK(replace_file(folder / "stray", as_bytes("x")));
   std::filesystem::create_symlink("stray", folder / sha256("two").hex());
@@ -365,7 +365,7 @@ TEST(ObjectCacheTest, ClosesWhatWasUsedLongestAgo) {
   const auto store = open_store(dir.path() / "store");
   ObjectCache cache(*store, 2);
   const auto open = [&](std::uint32_t object) {
-    auto opened = cache.open(*image.manifest, object);
+    auto opened = cache.open(*image.manifest, object, "");
     EXPECT_OK(opened);
     return std::weak_ptr<Object>(*opened);
   };

@@ -35,9 +35,9 @@ class StatTest : public ::testing::Test {
   }
 
   void put(const test::MadeImage& image, const std::string& path) {
-    const auto object = store_->open_object(*image.manifest, image.object(path));
+    const auto object = store_->open_object(*image.manifest, image.object(path), "");
     ASSERT_TRUE(object);
-    ASSERT_TRUE(store_->put_chunk(**object, 0, image.files.at(path), ""));
+    ASSERT_TRUE(store_->put_chunk(**object, 0, image.files.at(path)));
   }
 
   Ran stat(std::vector<std::string> more = {}) {

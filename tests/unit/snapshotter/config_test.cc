@@ -29,6 +29,9 @@ prepare_timeout = 3
 background_fill = false
 record_profiles = false
 docker_config = "/etc/docker/config.json"
+[store]
+dedup_scope = "node"
+
 [[registry]]
 host = "127.0.0.1"
 endpoints = ["http://127.0.0.1:5000"]
@@ -47,6 +50,7 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   ASSERT_EQ(config->registries.size(), 2U);
   EXPECT_EQ(config->registries[0].host, "127.0.0.1");
   EXPECT_EQ(config->registries[0].endpoints, (std::vector<std::string>{"http://127.0.0.1:5000"}));
+  EXPECT_EQ(config->dedup_scope, cas::DedupScope::kNode);
   EXPECT_EQ(config->registries[1].host, "registry.example:8443");
   EXPECT_EQ(config->registries[1].endpoints.size(), 2U);
 }
@@ -80,6 +84,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"prepare_timeout = 0", "1", "prepare_timeout"},
         Case{"prepare_timeout = 61", "1", "prepare_timeout"},
         Case{"containerd_address = 'run/x'", "1", "containerd_address"}, Case{"a = ", "1", ""},
+        Case{"store = 1", "1", "store"}, Case{"[store]\nsize = 1", "2", "size"},
+        Case{"[store]\ndedup_scope = 'all'", "2", "dedup_scope"},
         Case{"registry = 1", "1", "registry"}, Case{"[registry]\nhost = 'a'", "1", "registry"},
         Case{"[[registry]]\nhost = 'a'", "1", "endpoints"},
         Case{"[[registry]]\nendpoints = ['http://a']", "1", "host"},
