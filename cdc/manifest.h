@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -182,7 +183,7 @@ class TreeBuilder {
     Attributes attributes;
     std::vector<Name> children;
   };
-  std::vector<Node> nodes_;
+  std::deque<Node> nodes_;  // a vector would need twice the memory while it grows
   std::vector<std::uint64_t> object_sizes_;
 };
 

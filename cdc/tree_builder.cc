@@ -13,7 +13,7 @@ namespace imsy::cdc {
 // One call of TreeBuilder::build().
 class TreeBuild {
  public:
-  TreeBuild(std::vector<TreeBuilder::Node>& nodes, const std::vector<std::uint64_t>& object_sizes)
+  TreeBuild(std::deque<TreeBuilder::Node>& nodes, const std::vector<std::uint64_t>& object_sizes)
       : nodes_(nodes),
         object_sizes_(object_sizes),
         inode_of_(nodes.size(), kNone),
@@ -32,7 +32,7 @@ class TreeBuild {
   // `what` about the entry that is being added.
   Error wrong(std::string_view what) const;
 
-  std::vector<TreeBuilder::Node>& nodes_;
+  std::deque<TreeBuilder::Node>& nodes_;
   const std::vector<std::uint64_t>& object_sizes_;
   Tree tree_;
   std::vector<TreeBuilder::NodeId> order_;  // node of each inode

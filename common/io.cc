@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <system_error>
 
 namespace imsy {
 namespace {
@@ -111,6 +112,20 @@ Status sync_directory(const std::filesystem::path& path) {
   IMSY_TRY_ASSIGN(auto fd, open_file(path, O_RDONLY | O_DIRECTORY));
   if (::fsync(fd.get()) != 0) return Error::from_errno(errno, "fsync " + path.string());
   return {};
+}
+
+Result<std::filesystem::path> replaceable_file(const std::filesystem::path& path) {
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) {
+    if (errno != ENOENT) return Error::from_errno(errno, "stat " + path.string());
+    if (::lstat(path.c_str(), &st) != 0) return path;
+    return Error(Errc::kInvalid, path.string() + ": is a symlink to nothing");
+  }
+  if (!S_ISREG(st.st_mode)) return Error(Errc::kInvalid, path.string() + ": is no regular file");
+  std::error_code failed;
+  auto target = std::filesystem::canonical(path, failed);
+  if (failed) return Error::from_errno(failed.value(), "resolve " + path.string());
+  return target;
 }
 
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, mode_t mode) {

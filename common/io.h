@@ -58,6 +58,10 @@ Result<std::uint64_t> file_size(int fd);
 // directory. After a crash the file holds the old content or the new, never a mixture.
 Status replace_file(const std::filesystem::path& path, ByteSpan data, mode_t mode = 0600);
 
+// The file that writing to `path` is meant to replace: symlinks are followed. kInvalid when
+// something else than a file is there, such as a device.
+Result<std::filesystem::path> replaceable_file(const std::filesystem::path& path);
+
 // fsync of a directory, so that renames in it survive a power cut.
 Status sync_directory(const std::filesystem::path& path);
 

@@ -25,6 +25,9 @@ class ContentSpool {
   static Result<ContentSpool> create(const std::filesystem::path& dir,
                                      const cdc::ChunkerParameters& parameters);
 
+  // Adding is over: frees what only that needs.
+  void seal() { by_id_ = {}; }
+
   // Reads exactly `size` bytes from `input` and keeps them. Returns the number of the content;
   // equal contents get the same number. Waits for `input` and the disk.
   Result<std::uint32_t> add(ByteReader& input, std::uint64_t size);

@@ -72,13 +72,15 @@ Result<DataLayer> upload_data_layer(Job& job, const PlannedImage& planned,
 Status publish(Job& job, const SourceImage& source, const ConvertedImage& image,
                Transfers& transfers) {
   std::vector<BlobTask> tasks;
-  for (const std::string_view blob : {std::string_view(image.anchor_tar),
-                                      std::string_view(image.config), std::string_view("{}")}) {
+  std::vector<std::string_view> blobs = {image.anchor_tar, image.config};
+  if (job.to.keeps_referrers()) blobs.emplace_back("{}");
+  for (const std::string_view blob : blobs) {
     tasks.push_back(
         {blob.size(), [&job, blob] { return job.to.put_blob(as_bytes(blob), sha256(blob)); }});
   }
   IMSY_TRY(send_blobs(job.to, tasks, transfers));
   IMSY_TRY(job.to.put_manifest(image.manifest, ""));
+  if (!job.to.keeps_referrers()) return {};
   IMSY_TRY(job.to.put_manifest(image.artifact, ""));
   IMSY_TRY(job.to.add_referrer(image.manifest.digest, image.artifact_descriptor));
   if (job.to.repository() == nullptr) return {};
@@ -121,9 +123,11 @@ Result<Converted> convert_image(Job& job, const SourceImage& source) {
   for (std::size_t i = 0; i < source.manifest.layers.size(); ++i) {
     IMSY_TRY(reader.read(source.manifest.layers[i], source.config.diff_ids[i]));
   }
+  spool.seal();
   ImageReport report;
-  IMSY_TRY_ASSIGN(const auto planned,
-                  plan_image(tree, spool, job.options.profile, job.options.data_layer.bases.get()));
+  report.warnings = tree.warnings();
+  IMSY_TRY_ASSIGN(const auto planned, plan_image(std::move(tree), spool, job.options.profile,
+                                                 job.options.data_layer.bases.get()));
   IMSY_TRY_ASSIGN(const auto layer, upload_data_layer(job, planned, spool, report.transfers));
   IMSY_TRY_ASSIGN(const auto image, make_image(source.document, source.manifest, source.config,
                                                layer.anchor, layer.encoder));
@@ -132,13 +136,12 @@ Result<Converted> convert_image(Job& job, const SourceImage& source) {
   report.platform = platform_name(source.config.platform);
   report.source = source.document.digest;
   report.manifest = image.manifest.digest;
-  report.artifact = image.artifact.digest;
+  if (job.to.keeps_referrers()) report.artifact = image.artifact.digest;
   report.data_layer = layer;
   report.inodes = planned.tree.inode_count();
   for (std::uint32_t i = 0; i < planned.tree.object_count(); ++i) {
     report.content_bytes += planned.tree.object_size(i);
   }
-  report.warnings = tree.warnings();
   report.front_files = planned.profiled;
   report.unknown_accesses = planned.unknown_accesses;
   return Converted{image.manifest, report};

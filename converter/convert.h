@@ -30,9 +30,9 @@ struct ConvertOptions {
 
 struct ImageReport {
   std::string platform;
-  Digest source;    // manifest that was read
-  Digest manifest;  // manifest that was written
-  Digest artifact;
+  Digest source;                   // manifest that was read
+  Digest manifest;                 // manifest that was written
+  std::optional<Digest> artifact;  // nothing where it has no place, in archives
   bool reused = false;  // it was in the target; then nothing below is known but the anchor
   DataLayer data_layer;
   std::uint64_t inodes = 0;

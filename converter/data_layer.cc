@@ -1,5 +1,7 @@
 #include "converter/data_layer.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <atomic>
 #include <deque>
@@ -238,7 +240,7 @@ Result<cdc::Manifest::Written> make_manifest(const PlannedImage& image, const Co
   return cdc::Manifest::write(parts);
 }
 
-cdc::TreeBuilder::Attributes attributes_of(const LayerTree::Inode& inode) {
+cdc::TreeBuilder::Attributes attributes_of(LayerTree::Inode& inode) {
   cdc::TreeBuilder::Attributes attributes;
   attributes.type = inode.type;
   attributes.mode = inode.mode;
@@ -246,11 +248,52 @@ cdc::TreeBuilder::Attributes attributes_of(const LayerTree::Inode& inode) {
   attributes.gid = inode.gid;
   attributes.mtime_s = inode.mtime_s;
   attributes.mtime_ns = inode.mtime_ns;
-  attributes.xattrs = inode.xattrs;
-  attributes.target = inode.target;
+  attributes.xattrs = std::move(inode.xattrs);
+  attributes.target = std::move(inode.target);
   attributes.device_major = inode.device_major;
   attributes.device_minor = inode.device_minor;
   return attributes;
+}
+
+// What becomes of the layers' tree: objects are numbered as they are met.
+struct Rebuilt {
+  cdc::TreeBuilder builder;
+  std::vector<std::uint32_t> contents;  // object -> content in the spool
+};
+
+// Each node is freed as soon as it is there: the two trees together would take too much memory.
+Rebuilt rebuild(LayerTree layers, const ContentSpool& spool) {
+  auto root = layers.take(LayerTree::kRoot);
+  Rebuilt made{cdc::TreeBuilder(attributes_of(root)), {}};
+  std::vector<std::uint32_t> object_of(spool.count(), cdc::kNone);
+  std::vector<std::uint32_t> built(layers.inode_count(), cdc::kNone);
+  using Directory = std::pair<std::unique_ptr<LayerTree::Directory>, cdc::TreeBuilder::NodeId>;
+  std::deque<Directory> directories;
+  directories.emplace_back(std::move(root.directory), cdc::TreeBuilder::kRoot);
+  for (; !directories.empty(); directories.pop_front()) {
+    auto& [directory, node] = directories.front();
+    while (!directory->children.empty()) {
+      auto child = directory->children.extract(directory->children.begin());
+      std::uint32_t& known = built[child.mapped().inode];
+      if (known != cdc::kNone) {
+        made.builder.add_link(node, std::move(child.key()), known);
+        continue;
+      }
+      auto inode = layers.take(child.mapped().inode);
+      auto attributes = attributes_of(inode);
+      if (inode.type == cdc::NodeType::kRegular) {
+        std::uint32_t& object = object_of[inode.content];
+        if (object == cdc::kNone) {
+          object = made.builder.add_object(spool.size(inode.content));
+          made.contents.push_back(inode.content);
+        }
+        attributes.object = object;
+      }
+      known = made.builder.add(node, std::move(child.key()), std::move(attributes));
+      if (inode.directory) directories.emplace_back(std::move(inode.directory), known);
+    }
+  }
+  return made;
 }
 
 // Files in the tar, with their headers; other entries are next to nothing.
@@ -295,42 +338,17 @@ void append_new(const std::vector<std::uint32_t>& contents, const ContentSpool& 
 
 }  // namespace
 
-Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool,
+Result<PlannedImage> plan_image(LayerTree layers, const ContentSpool& spool,
                                 const cdc::Profile& profile, const BaseImages* bases) {
-  cdc::TreeBuilder builder(attributes_of(layers.inode(LayerTree::kRoot)));
-  std::vector<std::uint32_t> object_of(spool.count(), cdc::kNone);
-  std::vector<std::uint32_t> content_of;
-  std::vector<std::uint32_t> built(layers.inode_count(), cdc::kNone);
-  std::deque<std::pair<LayerTree::InodeId, cdc::TreeBuilder::NodeId>> directories;
-  directories.emplace_back(LayerTree::kRoot, cdc::TreeBuilder::kRoot);
-
-  while (!directories.empty()) {
-    const auto [directory, node] = directories.front();
-    directories.pop_front();
-    for (const auto& [name, entry] : layers.inode(directory).directory->children) {
-      const LayerTree::Inode& inode = layers.inode(entry.inode);
-      std::uint32_t& known = built[entry.inode];
-      if (known != cdc::kNone) {
-        builder.add_link(node, name, known);
-        continue;
-      }
-      auto attributes = attributes_of(inode);
-      if (inode.type == cdc::NodeType::kRegular) {
-        std::uint32_t& object = object_of[inode.content];
-        if (object == cdc::kNone) {
-          object = builder.add_object(spool.size(inode.content));
-          content_of.push_back(inode.content);
-        }
-        attributes.object = object;
-      }
-      known = builder.add(node, name, std::move(attributes));
-      if (inode.type == cdc::NodeType::kDirectory) directories.emplace_back(entry.inode, known);
-    }
-  }
   PlannedImage image;
-  std::vector<std::uint32_t> order;
-  IMSY_TRY_ASSIGN(image.tree, builder.build(&order));
-  for (const std::uint32_t old : order) image.contents.push_back(content_of[old]);
+  {
+    auto rebuilt = rebuild(std::move(layers), spool);
+    std::vector<std::uint32_t> order;
+    IMSY_TRY_ASSIGN(image.tree, rebuilt.builder.build(&order));
+    for (const std::uint32_t old : order) image.contents.push_back(rebuilt.contents[old]);
+  }
+  // The other trees were made of small pieces, which the large arrays to come cannot use.
+  ::malloc_trim(0);
   auto front = objects_of(profile, image.tree, image.unknown_accesses);
   const std::size_t profiled = front.size();
   if (bases != nullptr) append_new(image.contents, spool, *bases, front);

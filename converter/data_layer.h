@@ -41,7 +41,7 @@ struct PlannedImage {
 };
 // The files that `profile` names come first in the tar, in its order; then those with chunks that
 // no base has, which an upgrade is going to fetch. `bases` may be null.
-Result<PlannedImage> plan_image(const LayerTree& layers, const ContentSpool& spool,
+Result<PlannedImage> plan_image(LayerTree layers, const ContentSpool& spool,
                                 const cdc::Profile& profile = {},
                                 const BaseImages* bases = nullptr);
 

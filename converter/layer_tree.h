@@ -95,6 +95,8 @@ class LayerTree {
   void end_layer();
 
   const Inode& inode(InodeId id) const { return inodes_[id]; }
+  // The inode, which is empty afterwards: for who makes something else of the tree, piece by piece.
+  Inode take(InodeId id) { return std::exchange(inodes_[id], {}); }
   std::size_t inode_count() const { return inodes_.size(); }
   // The work so far: components of paths looked up, and children visited for markers.
   std::uint64_t steps() const { return steps_; }

@@ -46,9 +46,9 @@ Result<std::filesystem::path> temporary_directory(const std::string& given);
 
 // What opening needs besides the location.
 struct OpenOptions {
-  oci::HttpClient& http;                 // must outlive what is opened
-  bool plain_http = false;               // to registries
-  std::filesystem::path temporary;       // directory for what cannot be read or written at once
+  oci::HttpClient& http;            // must outlive what is opened
+  bool plain_http = false;          // to registries
+  std::filesystem::path temporary;  // directory for what cannot be read or written at once
   // Read for root filesystems only: the one that they are for; none: this machine. kInvalid, when
   // such a location is opened: several, or another system than Linux. Images tell themselves, and
   // whoever reads an index chooses from it.

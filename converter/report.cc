@@ -22,11 +22,12 @@ std::string to_text(const Transfers& bytes) {
 // Of an image that was in the target only its names are known.
 oci::Json to_json(const ImageReport& image) {
   const DataLayer& layer = image.data_layer;
-  oci::Json json{{"platform", image.platform},
-                 {"source", image.source.to_string()},
-                 {"manifest", image.manifest.to_string()},
-                 {"artifact", image.artifact.to_string()},
-                 {"reused", image.reused}};
+  oci::Json json{
+      {"platform", image.platform},
+      {"source", image.source.to_string()},
+      {"manifest", image.manifest.to_string()},
+      {"artifact", image.artifact ? oci::Json(image.artifact->to_string()) : oci::Json()},
+      {"reused", image.reused}};
   if (image.reused) return json;
   json.update(oci::Json{
       {"data_layer",

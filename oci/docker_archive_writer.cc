@@ -30,9 +30,6 @@ class DockerArchiveTarget : public ImageTarget {
     return archive_->copy_blob(from, blob);
   }
   Status put_manifest(const Document& document, const std::string& tag) override;
-  Status add_referrer(const Digest& subject, const Descriptor& referrer) override {
-    return archive_->add_referrer(subject, referrer);
-  }
   Status finish(const std::vector<Digest>& images) override;
 
  private:

@@ -88,7 +88,6 @@ class OciArchive : public ArchiveTarget {
   Result<Arrival> put_blob(ByteSpan data, const Digest& digest) override;
   Result<Arrival> copy_blob(ImageSource& from, const Descriptor& blob) override;
   Status put_manifest(const Document& document, const std::string& tag) override;
-  Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
   Status add_file(const std::string& path, ByteSpan content) override {
     return in_context(output_.add(path, content));
   }
@@ -185,12 +184,6 @@ Status OciArchive::put_manifest(const Document& document, const std::string& tag
   return {};
 }
 
-// As in a layout: an entry without a tag, whose manifest names the subject.
-Status OciArchive::add_referrer(const Digest& /*subject*/, const Descriptor& referrer) {
-  index_.manifests.push_back(referrer);
-  return {};
-}
-
 Status OciArchive::finish(const std::vector<Digest>& /*images*/) {
   IMSY_TRY(
       in_context(output_.add(std::string(layout_file::kIndex), as_bytes(index_.to_json().dump()))));
@@ -212,7 +205,9 @@ Result<std::unique_ptr<ImageSource>> open_oci_archive(const fs::path& file,
 Result<std::unique_ptr<ArchiveTarget>> create_oci_archive(
     const fs::path& file, const fs::path& temporary,
     const std::map<std::string, std::string>& annotations) {
-  auto output = AtomicFile::create(file, 0644);
+  auto target = replaceable_file(file);
+  if (!target) return target.error().with_context(name_of(file));
+  auto output = AtomicFile::create(*target, 0644);
   if (!output) return output.error().with_context(name_of(file));
   auto archive = std::make_unique<OciArchive>(file, temporary, std::move(*output), annotations);
   IMSY_TRY(archive->begin());

@@ -34,6 +34,10 @@ Result<Arrival> ImageTarget::copy_blob(ImageSource& from, const Descriptor& blob
   return write_blob(*reader, *writer, blob.digest);
 }
 
+Status ImageTarget::add_referrer(const Digest& /*subject*/, const Descriptor& /*referrer*/) {
+  return Error(Errc::kFailedPrecondition, name() + ": has no place for referrers");
+}
+
 Result<Arrival> write_blob(ByteReader& reader, BlobWriter& writer, const Digest& digest) {
   Bytes buffer(1u << 20);
   for (;;) {

@@ -86,10 +86,14 @@ class ImageTarget {
   // Writes a manifest or index; with a tag, the tag then names it. All it refers to must be there.
   virtual Status put_manifest(const Document& document, const std::string& tag) = 0;
 
-  // Makes `referrer` (whose manifest has been put and names `subject`) discoverable from `subject`:
-  // registries with the referrers API do that by themselves; else the tag "sha256-<hex>" names an
-  // index of referrers (distribution-spec v1.1, "Referrers Tag Schema").
-  virtual Status add_referrer(const Digest& subject, const Descriptor& referrer) = 0;
+  // Whether manifests that nothing but their subject leads to have a place here. Programs that read
+  // an archive take it for one image, and refuse it when it lists more.
+  virtual bool keeps_referrers() const { return false; }
+  // Where they have (else kFailedPrecondition): makes `referrer` (whose manifest has been put and
+  // names `subject`) discoverable from `subject`: registries with the referrers API do that by
+  // themselves; else the tag "sha256-<hex>" names an index of referrers (distribution-spec v1.1,
+  // "Referrers Tag Schema").
+  virtual Status add_referrer(const Digest& subject, const Descriptor& referrer);
 
   // Whether only one image can be here, and not an index of several.
   virtual bool holds_one_image() const { return false; }
@@ -107,6 +111,9 @@ class Repository : public ImageSource, public ImageTarget {
  public:
   std::string name() const override = 0;
   Repository* repository() final { return this; }
+
+  bool keeps_referrers() const final { return true; }
+  Status add_referrer(const Digest& subject, const Descriptor& referrer) override = 0;
 
   virtual Result<bool> has_blob(const Digest& digest, std::uint64_t size) = 0;
   // The referrers of `subject`, by API or by tag; empty when there are none.

@@ -25,7 +25,8 @@ Result<Squashed> squash(oci::ImageSource& source, const converter::SourceImage& 
   for (std::size_t i = 0; i < image.manifest.layers.size(); ++i) {
     IMSY_TRY(layers.read(image.manifest.layers[i], image.config.diff_ids[i]));
   }
-  IMSY_TRY_ASSIGN(auto plan, converter::plan_image(tree, spool));
+  spool.seal();
+  IMSY_TRY_ASSIGN(auto plan, converter::plan_image(std::move(tree), spool));
   return Squashed{std::move(plan), std::move(spool)};
 }
 

@@ -55,7 +55,7 @@ def written_by_others(box, foreign, layout, expected):
 def read_by_others(box, foreign, source, expected):
     archive = box.folder / "converted.tar"
     imsy.convert(source, f"oci-archive:{archive}:v1")
-    described = json.loads(foreign.skopeo("inspect", f"oci-archive:{archive}:v1").stdout)
+    described = json.loads(foreign.skopeo("inspect", f"oci-archive:{archive}").stdout)
     check.equal(expected, described["Layers"], "layers that skopeo finds in our archive")
     copied = oci.Layout(box.path("copied"))
     foreign.skopeo("copy", "--preserve-digests", f"oci-archive:{archive}:v1",
@@ -69,6 +69,7 @@ def read_by_others(box, foreign, source, expected):
     loaded = oci.Layout(box.path("loaded"))
     foreign.skopeo("copy", f"docker-archive:{saved}:docker.io/library/web:v1",
                    f"oci:{loaded.folder}:v1")  # unpacks the layers, and checks their diffIDs
+    foreign.podman("load", "--input", archive)
     foreign.podman("load", "--input", saved)
     check.contains("docker.io/library/web", foreign.podman("images").stdout, "what podman loaded")
 

@@ -71,6 +71,15 @@ def _many_files(_, target):
             _add(archive, f"data/{number % 331}/{number}", len(content), io.BytesIO(content))
 
 
+def _million_files(_, target):
+    """Nothing but names, attributes and a few bytes each: what memory per file is made of."""
+    with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for number in range(1_000_000):
+            content = f"the content of file {number}\n".encode()
+            _add(archive, f"d{number // 1000:04}/file-{number % 1000:04}", len(content),
+                 io.BytesIO(content))
+
+
 def _large_file(_, target):
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         _add(archive, "data/large", 4 << 30, io.BufferedReader(_Noise(4 << 30, 1), 1 << 20))
@@ -98,6 +107,7 @@ def _ten_gigabytes(_, target):
 
 
 _MAKERS = {**dict.fromkeys(PACKAGES, _debian), "100,000 files": _many_files,
+           "1,000,000 files": _million_files,
            "4 GiB file": _large_file, "10 GB": _ten_gigabytes}
 NAMES = list(_MAKERS)
 

@@ -196,6 +196,21 @@ TEST_F(IoTest, AtomicFileSaysWhenItCannotReplace) {
   EXPECT_TRUE(std::filesystem::is_directory(dir_ / "target"));
 }
 
+TEST_F(IoTest, OnlyFilesAreReplaced) {
+  const auto file = dir_ / "file";
+  ASSERT_TRUE(replace_file(file, as_bytes("old")));
+  std::filesystem::create_symlink("file", dir_ / "link");
+  std::filesystem::create_symlink("nowhere", dir_ / "dangling");
+  EXPECT_EQ(*replaceable_file(file), std::filesystem::canonical(file));
+  EXPECT_EQ(*replaceable_file(dir_ / "link"), std::filesystem::canonical(file));
+  EXPECT_EQ(*replaceable_file(dir_ / "new"), dir_ / "new");
+  ASSERT_EQ(::mkfifo((dir_ / "fifo").c_str(), 0600), 0);
+  for (const auto& path : {dir_ / "fifo", dir_ / "dangling", dir_, dir_ / "file/below"}) {
+    EXPECT_FALSE(replaceable_file(path)) << path;
+  }
+  EXPECT_FALSE(replaceable_file("/dev/null"));
+}
+
 TEST_F(IoTest, AnonymousFilesHaveNoName) {
   const auto fd = anonymous_file(dir_);
   ASSERT_TRUE(fd);

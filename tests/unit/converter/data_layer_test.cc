@@ -26,11 +26,20 @@ using testing_support::text;
 
 class DataLayerTest : public testing::Test {
  protected:
-  void SetUp() override { tree_.begin_layer(); }
-
-  void add(Header entry, const Bytes& content = {}) {
+  void add(const Header& entry, const Bytes& content = {}) {
     MemoryReader reader(content);
-    ASSERT_TRUE(tree_.apply(entry, [&] { return spool_.add(reader, content.size()); }));
+    const auto number = spool_.add(reader, content.size());
+    ASSERT_TRUE(number);
+    entries_.emplace_back(entry, *number);
+  }
+  LayerTree tree() const {
+    LayerTree tree;
+    tree.begin_layer();
+    for (const auto& [entry, content] : entries_) {
+      EXPECT_TRUE(tree.apply(entry, [content = content] { return content; }));
+    }
+    tree.end_layer();
+    return tree;
   }
 
   void add_varied_tree() {
@@ -58,8 +67,7 @@ class DataLayerTest : public testing::Test {
   }
 
   DataLayer write(unsigned jobs = 2, const cdc::Profile& profile = {}) {
-    tree_.end_layer();
-    image_ = plan_image(tree_, spool_, profile).value();
+    image_ = plan_image(tree(), spool_, profile).value();
     options_.jobs = jobs;
     options_.level = 3;
     Progress progress(false);
@@ -112,7 +120,7 @@ class DataLayerTest : public testing::Test {
     return tar;
   }
 
-  LayerTree tree_;
+  std::vector<std::pair<Header, std::uint32_t>> entries_;  // with their contents
   ContentSpool spool_ =
       std::move(ContentSpool::create(std::filesystem::temp_directory_path(), {})).value();
   PlannedImage image_;
@@ -269,7 +277,6 @@ TEST_F(DataLayerTest, TheManifestMakesTheTarAgain) {
   std::vector<std::string> paths = {"usr/copy", "usr/bin/tool", "empty"};
   for (int i = 0; i < 500; ++i) paths.push_back("etc/conf-" + std::to_string(i));
   std::mt19937 generator(1);
-  tree_.end_layer();
   for (std::size_t count = 0; count < paths.size(); count = count * 3 + 1) {
     std::shuffle(paths.begin(), paths.end(), generator);
     const auto layer = write(2, profile_of({paths.begin(), paths.begin() + count}));
@@ -282,8 +289,7 @@ TEST_F(DataLayerTest, TheManifestMakesTheTarAgain) {
 
 TEST_F(DataLayerTest, ReportsAWriterThatFails) {
   add_varied_tree();
-  tree_.end_layer();
-  image_ = plan_image(tree_, spool_).value();
+  image_ = plan_image(tree(), spool_).value();
   struct Full : ByteWriter {
     Status write(ByteSpan) override { return Error(Errc::kNoSpace, "full"); }
   } full;

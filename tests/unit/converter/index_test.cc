@@ -237,9 +237,6 @@ class FailingTarget : public oci::ImageTarget {
     if (put_error && document.digest == refused) return Error(*put_error, "putting fails");
     return under_.put_manifest(document, tag);
   }
-  Status add_referrer(const Digest& subject, const oci::Descriptor& referrer) override {
-    return under_.add_referrer(subject, referrer);
-  }
 
   std::optional<Errc> copy_error;
   std::optional<Errc> put_error;
