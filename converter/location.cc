@@ -74,9 +74,8 @@ Result<std::shared_ptr<To>> shared(Result<From> opened) {
 Result<std::shared_ptr<oci::Registry>> open_registry(const Location& location,
                                                      const OpenOptions& options, bool push) {
   oci::RegistryOptions registry;
-  registry.endpoint = oci::Registry::endpoint_for(location.host, options.plain_http);
+  registry.host = oci::host_of(location.host, options.plain_http);
   registry.repository = location.repository;
-  registry.credential_host = location.host;
   registry.push = push;
   return oci::Registry::open(options.http, std::move(registry));
 }

@@ -1,4 +1,4 @@
-// Credentials for registries: where they are found and how a challenge is answered.
+// docker's configuration as a place of credentials, and the challenges that ask for them.
 //
 // Source: docker config.json (`auths` with auth or identitytoken; `credHelpers`, `credsStore` run
 // docker-credential-<x> get with posix_spawn), RFC 7235/7617 challenges, the distribution token
@@ -15,26 +15,20 @@
 #include <vector>
 
 #include "common/result.h"
+#include "oci/credentials.h"
 
 namespace imsy::oci {
-
-struct Credential {
-  std::string username;
-  std::string password;
-  std::string identity_token;  // OAuth2 refresh token, instead of a password
-  bool empty() const { return username.empty() && identity_token.empty(); }
-};
 
 // Looks up docker's configuration: $DOCKER_CONFIG/config.json, else ~/.docker/config.json. A
 // missing file means no credentials; an unreadable or malformed one is an error that names it.
 // Docker Hub is known there as "https://index.docker.io/v1/".
-class DockerConfig {
+class DockerConfig final : public Credentials {
  public:
   static std::filesystem::path default_path();
   explicit DockerConfig(std::filesystem::path path = default_path());
-  // The credential for `host` (with port as in references). Reads the file each time, so that a
-  // rotated one is seen. May start a helper program (10 s limit).
-  Result<std::optional<Credential>> find(std::string_view host) const;
+  // Reads the file each time, so that a rotated one is seen. May start a helper program (10 s
+  // limit).
+  Result<std::optional<Credential>> find(std::string_view host) const override;
 
  private:
   std::filesystem::path path_;

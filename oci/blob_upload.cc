@@ -111,7 +111,7 @@ class BlobUpload : public BlobWriter {
       }
       piece_size_ = static_cast<std::size_t>(std::max(*least, kUploadPiece));
     }
-    return take_location(response, caller_->endpoint());
+    return take_location(response, caller_->root());
   }
 
   // Tells the registry that it may forget what it got; nobody waits for the answer.

@@ -44,6 +44,18 @@ std::string reason_in(const HttpResponse& response) {
   return reason.substr(0, kReasonLimit);
 }
 
+std::shared_ptr<const Tls> tls_towards(const Host& host) {
+  return host.tls == Tls() ? nullptr : std::make_shared<const Tls>(host.tls);
+}
+
+// Towards other servers, where the host has led us.
+std::shared_ptr<const Tls> tls_beyond(const Host& host) {
+  if (host.tls.authorities.empty()) return nullptr;
+  Tls tls;
+  tls.authorities = host.tls.authorities;
+  return std::make_shared<const Tls>(std::move(tls));
+}
+
 }  // namespace
 
 struct Caller::Call {
@@ -63,14 +75,16 @@ struct Caller::Call {
   bool body_started = false;   // on_body has seen something
 };
 
-std::shared_ptr<Caller> Caller::create(HttpClient& http, Url endpoint,
-                                       const RegistryOptions& options) {
-  const std::shared_ptr<Caller> caller(new Caller(http, std::move(endpoint), options));
+std::shared_ptr<Caller> Caller::create(HttpClient& http, Url root, const RegistryOptions& options) {
+  const std::shared_ptr<Caller> caller(new Caller(http, std::move(root), options));
   AuthorizerOptions authorizer;
-  authorizer.endpoint = caller->endpoint_;
+  authorizer.endpoint = caller->root_;
   authorizer.repository = options.repository;
-  authorizer.credential_host = options.credential_host;
+  authorizer.credential_name = options.host.name();
+  authorizer.headers = options.host.headers;
   authorizer.credentials = options.credentials;
+  authorizer.tls = caller->tls_;
+  authorizer.tls_away = caller->tls_away_;
   authorizer.push = options.push;
   authorizer.first_retry_delay = options.first_retry_delay;
   authorizer.allow_address = [weak = std::weak_ptr(caller)](std::string_view address) {
@@ -81,19 +95,24 @@ std::shared_ptr<Caller> Caller::create(HttpClient& http, Url endpoint,
   return caller;
 }
 
-std::shared_ptr<Caller> Caller::create_anonymous(HttpClient& http, Url endpoint) {
-  return std::shared_ptr<Caller>(new Caller(http, std::move(endpoint), RegistryOptions()));
+std::shared_ptr<Caller> Caller::create_anonymous(HttpClient& http, Url root) {
+  return std::shared_ptr<Caller>(new Caller(http, std::move(root), RegistryOptions()));
 }
 
-Caller::Caller(HttpClient& http, Url endpoint, const RegistryOptions& options)
+Caller::Caller(HttpClient& http, Url root, const RegistryOptions& options)
     : http_(http),
-      endpoint_(std::move(endpoint)),
+      root_(std::move(root)),
+      host_(options.host),
+      tls_(tls_towards(host_)),
+      tls_away_(tls_beyond(host_)),
       repository_(options.repository),
       first_retry_delay_(options.first_retry_delay),
       backoff_(options.first_retry_delay) {}
 
 std::string Caller::url(const std::string& path) const {
-  return endpoint_.origin() + "/v2/" + repository_ + "/" + path;
+  std::string url = host_.root + "/" + repository_ + "/" + path;
+  if (!host_.name_space.empty()) url = with_query(std::move(url), "ns", host_.name_space);
+  return url;
 }
 
 std::shared_ptr<Caller::Call> Caller::send(HttpRequest request, const CallPolicy& policy,
@@ -127,7 +146,7 @@ void Caller::finish(const CallPtr& call, Result<HttpResponse> result) {
 }
 
 bool Caller::at_registry(const Call& call) const {
-  return call.target.origin() == endpoint_.origin();
+  return call.target.origin() == root_.origin();
 }
 
 // Starts from where the request was meant to go, or from where that led the last time.
@@ -175,7 +194,11 @@ HttpRequest Caller::request_for(const CallPtr& call, const std::string& authoriz
   HttpRequest request = call->request;
   request.url = call->target.text;
   if (!authorization.empty()) request.headers.emplace_back("Authorization", authorization);
-  if (!at_registry(*call)) {
+  request.tls = at_registry(*call) ? tls_ : tls_away_;
+  if (at_registry(*call)) {
+    request.connect_timeout = host_.connect_timeout;
+    add_headers(request, host_.headers);  // what the request says itself wins
+  } else {
     request.allow_address = [self = shared_from_this()](std::string_view address) {
       return may_lead_to(self->network_, network_of(address));
     };

@@ -4,6 +4,7 @@
 // Promises
 //   * An Authorization header is sent to the registry's own origin only (oci/token.h sees to the
 //     token realm), never to the target of a redirect or an upload location elsewhere.
+//   * So are the headers and the client's certificate that the host's configuration names.
 //   * At most 5 redirects in a row, http and https only, never from https to http. What lies
 //     elsewhere is connected to only in networks where the registry may lead us (oci/address.h).
 //   * A request that may be repeated is, at most 5 times, after 429, 502, 503, 504, a broken
@@ -42,11 +43,10 @@ class Caller : public std::enable_shared_from_this<Caller> {
   using Done = HttpClient::Done;
   struct Call;  // one request in progress
 
-  // `http` must outlive the caller.
-  static std::shared_ptr<Caller> create(HttpClient& http, Url endpoint,
-                                        const RegistryOptions& options);
+  // `http` must outlive the caller; `root` is that of options.host.
+  static std::shared_ptr<Caller> create(HttpClient& http, Url root, const RegistryOptions& options);
   // For a server that is no registry: it is never shown a credential, whatever it asks for.
-  static std::shared_ptr<Caller> create_anonymous(HttpClient& http, Url endpoint);
+  static std::shared_ptr<Caller> create_anonymous(HttpClient& http, Url root);
 
   // Never waits. `done` runs exactly once, on the HTTP client's thread; a response of any status is
   // a success. on_headers and on_body of the request see 2xx answers only.
@@ -56,19 +56,21 @@ class Caller : public std::enable_shared_from_this<Caller> {
   // send() and wait.
   Result<HttpResponse> perform(HttpRequest request, const CallPolicy& policy = {});
 
-  // The URL of `path` below /v2/<repository>/.
+  // The URL of `path` in the repository.
   std::string url(const std::string& path) const;
-  const Url& endpoint() const { return endpoint_; }
+  const Url& root() const { return root_; }
   const std::string& repository() const { return repository_; }
   std::chrono::milliseconds first_retry_delay() const { return first_retry_delay_; }
-  bool used_credential() const { return authorizer_ && authorizer_->used_credential(); }
+  bool used_credential() const {
+    return host_.shows_identity() || (authorizer_ && authorizer_->used_credential());
+  }
   HttpClient& http() { return http_; }
 
  private:
   using Clock = std::chrono::steady_clock;
   using CallPtr = std::shared_ptr<Call>;
 
-  Caller(HttpClient& http, Url endpoint, const RegistryOptions& options);
+  Caller(HttpClient& http, Url root, const RegistryOptions& options);
 
   bool at_registry(const Call& call) const;
   void begin(const CallPtr& call);
@@ -84,7 +86,10 @@ class Caller : public std::enable_shared_from_this<Caller> {
   static void finish(const CallPtr& call, Result<HttpResponse> result);
 
   HttpClient& http_;
-  const Url endpoint_;
+  const Url root_;
+  const Host host_;
+  const std::shared_ptr<const Tls> tls_;       // towards the registry
+  const std::shared_ptr<const Tls> tls_away_;  // towards where it leads us
   const std::string repository_;
   const std::chrono::milliseconds first_retry_delay_;
   std::shared_ptr<Authorizer> authorizer_;  // constant after construction; null: anonymous

@@ -271,6 +271,21 @@ void set(CURL* easy, CURLoption option, T value) {
   check(curl_easy_setopt(easy, option, value));
 }
 
+void set_blob(CURL* easy, CURLoption option, const std::string& text) {
+  if (text.empty()) return;
+  // Kept by the request, which outlives its transfer.
+  curl_blob blob{const_cast<char*>(text.data()), text.size(), CURL_BLOB_NOCOPY};
+  set(easy, option, &blob);
+}
+
+void set_tls(CURL* easy, const Tls& tls) {
+  set_blob(easy, CURLOPT_CAINFO_BLOB, tls.authorities);  // CURLOPT_CAPATH remains the system's
+  set_blob(easy, CURLOPT_SSLCERT_BLOB, tls.certificate);
+  set_blob(easy, CURLOPT_SSLKEY_BLOB, tls.key);
+  set(easy, CURLOPT_SSL_VERIFYPEER, tls.verify ? 1L : 0L);
+  set(easy, CURLOPT_SSL_VERIFYHOST, tls.verify ? 2L : 0L);
+}
+
 void set_security(CURL* easy, const HttpOptions& options) {
   set(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   set(easy, CURLOPT_REDIR_PROTOCOLS_STR, "https");
@@ -337,6 +352,7 @@ void set_request(Transfer& transfer, const HttpOptions& options) {
   CURL* easy = transfer.easy;
   const HttpRequest& request = transfer.request;
   set_security(easy, options);
+  if (request.tls != nullptr) set_tls(easy, *request.tls);
   set_callbacks(easy, transfer);
   set(easy, CURLOPT_URL, request.url.c_str());
   set(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
@@ -392,6 +408,18 @@ std::vector<std::string> HttpResponse::header_values(std::string_view name) cons
     if (key == name) values.push_back(value);
   }
   return values;
+}
+
+void add_headers(HttpRequest& request,
+                 const std::vector<std::pair<std::string, std::string>>& more) {
+  const auto own = static_cast<std::ptrdiff_t>(request.headers.size());
+  for (const auto& header : more) {
+    const auto same = [name = lowered(header.first)](const auto& other) {
+      return lowered(other.first) == name;
+    };
+    const auto begin = request.headers.begin();
+    if (std::none_of(begin, begin + own, same)) request.headers.push_back(header);
+  }
 }
 
 struct HttpClient::Impl {

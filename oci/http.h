@@ -11,9 +11,9 @@
 //   * Headers: at most 64 KiB, 128 lines and 10 interim answers; more is kInvalid. Trailers are
 //     dropped. "Accept-Encoding: identity" is always sent.
 //   * At most `connections_per_host` transfers to one origin are open; the others wait their turn
-//   in
-//     the order of start(). A paused transfer keeps its place.
-//   * TLS 1.2 or newer, certificates and host names are checked. Sockets are close-on-exec.
+//   in the order of start(). A paused transfer keeps its place.
+//   * TLS 1.2 or newer; certificates and host names are checked unless the request's Tls says
+//     otherwise. Sockets are close-on-exec.
 //   * Messages name method, host and path, never the query or a header.
 // Errors: kInvalid (request malformed, a limit exceeded, the server does not speak TLS), kDenied
 //   (certificate not trusted, address not allowed), kTimeout, kUnavailable (cannot connect, broken
@@ -34,6 +34,7 @@
 
 #include "common/bytes.h"
 #include "common/result.h"
+#include "oci/tls.h"
 
 namespace imsy::oci {
 
@@ -54,6 +55,8 @@ struct HttpRequest {
   std::vector<std::pair<std::string, std::string>> headers;
   std::shared_ptr<const Bytes> body;    // PUT, POST, PATCH; null: no body
   std::uint64_t body_limit = 4u << 20;  // of the response, bytes
+  // Null: the system's. Connections are shared by requests with the same settings only.
+  std::shared_ptr<const Tls> tls;
   // When set, asked with the numeric address of the peer before a connection is made and before the
   // request is sent over an existing one; false ends the transfer with kDenied. Called on the
   // client's thread; must not wait.
@@ -75,10 +78,14 @@ struct HttpRequest {
   std::chrono::milliseconds total_timeout{0};
 };
 
+// Adds those headers whose names the request does not have yet.
+void add_headers(HttpRequest& request,
+                 const std::vector<std::pair<std::string, std::string>>& more);
+
 struct HttpOptions {
   unsigned connections_per_host = 16;
   std::string user_agent = "imsy/0.1";
-  std::string ca_file;  // empty: the system's
+  std::string ca_file;  // of servers whose request says nothing else; empty: the system's
 };
 
 // Counts of everything that crossed this client, for reports and metrics.

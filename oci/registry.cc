@@ -98,7 +98,7 @@ class RegistryClient : public Registry {
   std::string name() const override { return name_; }
   bool used_credential() const override { return caller_->used_credential(); }
   std::string repository_at(std::string_view origin) const override {
-    return origin == caller_->endpoint().origin() ? caller_->repository() : std::string();
+    return origin == caller_->root().origin() ? caller_->repository() : std::string();
   }
 
   Result<Document> get_manifest(const std::string& tag_or_digest) override;
@@ -169,7 +169,7 @@ Result<Arrival> RegistryClient::copy_blob(ImageSource& from, const Descriptor& b
   IMSY_TRY_ASSIGN(const bool there, has_blob(blob.digest, blob.size));
   if (there) return Arrival::kWasThere;
   std::unique_ptr<BlobWriter> writer;
-  if (const std::string repository = from.repository_at(caller_->endpoint().origin());
+  if (const std::string repository = from.repository_at(caller_->root().origin());
       !repository.empty() && repository != caller_->repository()) {
     writer = mount_blob(caller_, *mounter_, name_, blob.digest, repository);
     if (writer == nullptr) return Arrival::kMounted;
@@ -317,25 +317,20 @@ void RegistryClient::read_range(const Digest& blob, std::uint64_t blob_size, std
 }  // namespace
 
 Result<std::shared_ptr<Registry>> Registry::open(HttpClient& http, RegistryOptions options) {
-  auto endpoint = parse_url(options.endpoint);
-  if (!endpoint) return endpoint.error().with_context("registry endpoint");
-  if (endpoint->path != "/" || endpoint->text.find('?') != std::string::npos) {
-    return Error(Errc::kInvalid,
-                 "registry endpoint " + endpoint->shown() + " must have neither path nor query");
+  const auto root = parse_url(options.host.root);
+  if (!root) return root.error().with_context("the address of a registry");
+  if (options.host.root.find('?') != std::string::npos || options.host.root.ends_with('/')) {
+    return Error(Errc::kInvalid, "the address of a registry, " + root->shown() +
+                                     ", must have no query and not end with a slash");
   }
   if (!is_repository(options.repository)) {
     return Error(Errc::kInvalid, "no valid name of a repository");
   }
-  const std::string name = options.credential_host + "/" + options.repository;
-  auto mounter = Caller::create(http, *endpoint, options);
-  auto caller = Caller::create(http, std::move(*endpoint), options);
+  const std::string name = options.host.name() + "/" + options.repository;
+  auto mounter = Caller::create(http, *root, options);
+  auto caller = Caller::create(http, *root, options);
   return std::shared_ptr<Registry>(
       std::make_shared<RegistryClient>(std::move(caller), std::move(mounter), name));
-}
-
-std::string Registry::endpoint_for(std::string_view host, bool plain_http) {
-  if (host == "docker.io" || host == "index.docker.io") host = "registry-1.docker.io";
-  return (plain_http ? "http://" : "https://") + std::string(host);
 }
 
 }  // namespace imsy::oci

@@ -20,28 +20,26 @@
 #include <string>
 
 #include "oci/auth.h"
+#include "oci/credentials.h"
+#include "oci/host.h"
 #include "oci/http.h"
 #include "oci/repository.h"
 
 namespace imsy::oci {
 
 struct RegistryOptions {
-  std::string endpoint;         // "https://registry.example" or "http://127.0.0.1:5000", no path
-  std::string repository;       // "library/ubuntu"
-  std::string credential_host;  // name to look credentials up by, as in references
-  DockerConfig credentials;
+  Host host;
+  std::string repository;  // "library/ubuntu"
+  std::shared_ptr<const Credentials> credentials = std::make_shared<DockerConfig>();  // not null
   bool push = false;                                 // ask for push scope in tokens
   std::chrono::milliseconds first_retry_delay{200};  // about; the following ones double
 };
 
 class Registry : public Repository {
  public:
-  // `http` must outlive the registry. Does not contact the network.
+  // `http` must outlive the registry. Does not contact the network. kInvalid: the host's root is no
+  // URL without a query, or the repository has no valid name.
   static Result<std::shared_ptr<Registry>> open(HttpClient& http, RegistryOptions options);
-
-  // The endpoint for a reference's host: https, or http with `plain_http`. docker.io becomes
-  // registry-1.docker.io.
-  static std::string endpoint_for(std::string_view host, bool plain_http);
 
   using RangeDone = std::function<void(Result<Bytes>)>;
   // Bytes [offset, offset+length) of a blob of `blob_size` bytes. Never waits; `done` runs once, on
@@ -50,7 +48,8 @@ class Registry : public Repository {
   virtual void read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
                           std::uint64_t length, RangeDone done) = 0;
 
-  // True when some request so far needed a credential; such content is not public.
+  // True when some request so far needed a credential, or carried what the host's configuration
+  // adds; such content is not public.
   virtual bool used_credential() const = 0;
 };
 

@@ -129,7 +129,7 @@ void Authorizer::refresh(Ready ready) {
   if (std::exchange(refreshing_, true)) return;
   // A credential helper may take its time.
   http_.run_aside([self = shared_from_this()] {
-    auto found = self->options_.credentials.find(self->options_.credential_host);
+    auto found = self->options_.credentials->find(self->options_.credential_name);
     self->http_.call_after(milliseconds(0),
                            [self, found = std::move(found)] { self->credential_found(found); });
   });
@@ -147,6 +147,7 @@ void Authorizer::credential_found(const Result<std::optional<Credential>>& found
   if (const Status usable = check_realm(); !usable) return settle(usable);
   auto request = token_request(*found);
   if (!request) return settle(request.error());
+  if (realm_.origin() == options_.endpoint.origin()) add_headers(*request, options_.headers);
   if (*found && !(*found)->empty()) used_credential_ = true;
   request_token(*request, 0);
 }
@@ -154,13 +155,13 @@ void Authorizer::credential_found(const Result<std::optional<Credential>>& found
 Status Authorizer::use_basic(const std::optional<Credential>& credential) {
   if (!credential || credential->username.empty()) {
     return Error(Errc::kDenied, options_.endpoint.origin() + ": a login is needed, but there is " +
-                                    "no credential for " + options_.credential_host +
+                                    "no credential for " + options_.credential_name +
                                     "; log in first");
   }
   std::string value = basic(*credential);
   if (value == rejected_) {
     return Error(Errc::kDenied, options_.endpoint.origin() + ": the registry refuses the " +
-                                    "credential for " + options_.credential_host);
+                                    "credential for " + options_.credential_name);
   }
   value_ = std::move(value);
   used_credential_ = true;
@@ -185,7 +186,9 @@ Status Authorizer::check_realm() const {
 Result<HttpRequest> Authorizer::token_request(const std::optional<Credential>& credential) const {
   HttpRequest request;
   request.body_limit = kTokenAnswerLimit;
-  if (realm_.origin() != options_.endpoint.origin()) request.allow_address = options_.allow_address;
+  const bool away = realm_.origin() != options_.endpoint.origin();
+  if (away) request.allow_address = options_.allow_address;
+  request.tls = away ? options_.tls_away : options_.tls;
   if (credential && !credential->identity_token.empty()) {
     std::string scope;
     for (const std::string& one : scopes()) scope += (scope.empty() ? "" : " ") + one;

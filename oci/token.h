@@ -20,9 +20,11 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "oci/auth.h"
+#include "oci/credentials.h"
 #include "oci/http.h"
 #include "oci/retry.h"
 #include "oci/url.h"
@@ -30,10 +32,13 @@
 namespace imsy::oci {
 
 struct AuthorizerOptions {
-  Url endpoint;
+  Url endpoint;  // only its origin matters
   std::string repository;
-  std::string credential_host;
-  DockerConfig credentials;
+  std::string credential_name;
+  std::vector<std::pair<std::string, std::string>> headers;  // for a realm at the registry
+  std::shared_ptr<const Credentials> credentials;
+  std::shared_ptr<const Tls> tls;       // for a realm at the registry
+  std::shared_ptr<const Tls> tls_away;  // for one elsewhere
   bool push = false;
   std::chrono::milliseconds first_retry_delay{200};
   std::function<bool(std::string_view address)> allow_address;

@@ -3,6 +3,7 @@
 
     scripts/tools.py servers     registry, containerd, runc, busybox (Debian packages, unpacked)
     scripts/tools.py clients     skopeo, umoci, podman               (the same; may be missing)
+    scripts/tools.py mirror      nginx                               (the same; may be missing)
     scripts/tools.py nerdctl     from PATH when it is new enough, else built with Go
     scripts/tools.py conformance containerd's own snapshotter suite, built with Go
     scripts/tools.py             all of them
@@ -27,6 +28,7 @@ CACHE = pathlib.Path(os.environ.get("IMSY_CACHE", ROOT / ".cache"))
 TOOLS = CACHE / "tools"
 SERVERS = ["docker-registry", "containerd", "runc", "busybox-static"]
 CLIENTS = ["skopeo", "umoci", "podman"]
+MIRROR = ["nginx-light"]
 GO_PACKAGES = ["golang-1.23-go", "golang-1.23-src"]
 GO_MINIMUM = (1, 23)
 NERDCTL_MINIMUM = (1, 7)
@@ -214,6 +216,7 @@ def main(wanted):
     CACHE.mkdir(parents=True, exist_ok=True)
     makers = {"servers": lambda: debian("servers", SERVERS),
               "clients": lambda: debian("clients", CLIENTS),
+              "mirror": lambda: debian("mirror", MIRROR),
               "nerdctl": nerdctl, "conformance": conformance}
     for name in wanted or makers:
         if name not in makers:
@@ -222,8 +225,8 @@ def main(wanted):
         try:
             makers[name]()
         except ToolError as error:
-            if name == "clients":  # tests that want them skip, and say so
-                say(f"going on without {', '.join(CLIENTS)}: {error}")
+            if name in ("clients", "mirror"):  # tests that want them skip, and say so
+                say(f"going on without {name}: {error}")
                 continue
             print(f"tools: {name}: {error}", file=sys.stderr)
             return 1

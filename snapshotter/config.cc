@@ -144,6 +144,17 @@ Status parse_registries(TableReader& reader, std::string_view name,
   return {};
 }
 
+Status parse_hosts_dir(TableReader& reader, std::filesystem::path& directory) {
+  std::string path = directory;
+  IMSY_TRY(reader.text("hosts_dir", path));
+  if (!path.empty() && path.front() != '/') {
+    return reader.fail(*reader.find("hosts_dir"), "hosts_dir",
+                       "must be the absolute path of a directory");
+  }
+  directory = path;
+  return {};
+}
+
 }  // namespace
 
 Result<Config> parse_config(std::string_view text, std::string_view name) {
@@ -172,6 +183,7 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   std::string docker_config;
   IMSY_TRY(reader.text("docker_config", docker_config));
   config.docker_config = docker_config;
+  IMSY_TRY(parse_hosts_dir(reader, config.hosts_dir));
   IMSY_TRY(parse_store(reader, name, config));
   IMSY_TRY(parse_registries(reader, name, config.registries));
   IMSY_TRY(reader.refuse_others());

@@ -26,6 +26,7 @@ struct Config {
   bool background_fill = true;
   bool record_profiles = true;
   std::filesystem::path docker_config;  // empty: as docker finds it
+  std::filesystem::path hosts_dir = "/etc/containerd/certs.d";  // empty: not read
   cas::DedupScope dedup_scope = cas::DedupScope::kCredential;
   std::vector<RegistryConfig> registries;
 };

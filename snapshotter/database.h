@@ -50,9 +50,9 @@ struct ImageRecord {
 
 // A registry repository that held an image's blobs.
 struct Source {
-  std::string host;  // as in references; credentials are looked up by it
+  std::string host;  // as in references
   std::string repository;
-  std::string endpoint;  // "https://registry.example"
+  std::string endpoint;  // root of the API: "https://registry.example/v2"
   bool operator==(const Source&) const = default;
 };
 

@@ -1,7 +1,6 @@
 #include "snapshotter/registry_finder.h"
 
 #include <algorithm>
-#include <array>
 
 #include "common/log.h"
 #include "oci/descriptor.h"
@@ -12,34 +11,6 @@ namespace {
 
 constexpr std::size_t kSourcesMax = 16;
 constexpr std::string_view kSourceLabel = "containerd.io/distribution.source.";
-constexpr std::string_view kDockerHub = "docker.io";
-constexpr std::string_view kDockerHubEndpoint = "registry-1.docker.io";
-
-// "host:port", "host", "[v6]:port" -> "host", "v6", as Go's URL.Hostname(), whose result stands in
-// containerd's labels.
-std::string without_port(std::string_view host) {
-  if (host.starts_with('[')) {
-    const std::size_t end = host.find(']');
-    if (end != std::string_view::npos) return std::string(host.substr(1, end - 1));
-  }
-  // More than one colon and no brackets: an address without port.
-  const std::size_t colon = host.find(':');
-  if (colon != std::string_view::npos && host.find(':', colon + 1) == std::string_view::npos) {
-    host = host.substr(0, colon);
-  }
-  return std::string(host);
-}
-
-bool is_loopback(const std::string& host) {
-  constexpr std::array<std::string_view, 3> kLoopback = {"localhost", "127.0.0.1", "::1"};
-  return std::ranges::find(kLoopback, without_port(host)) != kLoopback.end();
-}
-
-// A host as it stands in URLs: IPv6 addresses in brackets.
-std::string for_url(const std::string& host) {
-  if (!host.starts_with('[') && std::ranges::count(host, ':') > 1) return "[" + host + "]";
-  return host;
-}
 
 std::vector<std::string> split(std::string_view text, char separator) {
   std::vector<std::string> parts;
@@ -59,22 +30,34 @@ void add_source(std::vector<Source>& sources, Source source) {
 
 }  // namespace
 
-std::vector<std::string> endpoints_for(const std::string& host,
-                                       const std::vector<RegistryConfig>& configured) {
+std::vector<oci::Host> configured_hosts(const std::string& name,
+                                        const std::vector<RegistryConfig>& configured) {
   // A configured host without port stands for all its ports, unless one is configured itself.
-  for (const std::string& name : {host, without_port(host)}) {
+  for (const std::string& one : {name, oci::without_port(name)}) {
     for (const RegistryConfig& registry : configured) {
-      if (registry.host == name) return registry.endpoints;
+      if (registry.host != one) continue;
+      std::vector<oci::Host> hosts;
+      for (const std::string& endpoint : registry.endpoints) {
+        hosts.push_back(oci::host_at(endpoint));
+      }
+      return hosts;
     }
   }
-  return {oci::Registry::endpoint_for(for_url(host), is_loopback(host))};
+  return {oci::host_of(name, oci::is_loopback(name))};
 }
 
-std::string credential_host(const std::string& endpoint) {
-  const std::size_t scheme = endpoint.find("://");
-  std::string host = scheme == std::string::npos ? endpoint : endpoint.substr(scheme + 3);
-  if (host == kDockerHubEndpoint) host = kDockerHub;
-  return host;
+Result<std::vector<oci::Host>> RegistryFinder::hosts_for(const std::string& name) const {
+  auto hosts = directory_.hosts_for(name);
+  if (hosts || hosts.error().code() != Errc::kNotFound) return hosts;
+  return configured_hosts(name, config_.registries);
+}
+
+Result<oci::Host> RegistryFinder::host_of(const Source& source) const {
+  IMSY_TRY_ASSIGN(const auto hosts, hosts_for(source.host));
+  for (const oci::Host& host : hosts) {
+    if (host.root == source.endpoint) return host;
+  }
+  return Error(Errc::kNotFound, source.endpoint + " is not configured for " + source.host);
 }
 
 Result<std::vector<RegistryFinder::Place>> RegistryFinder::places(const ImageQuery& query,
@@ -106,10 +89,15 @@ Result<std::vector<RegistryFinder::Place>> RegistryFinder::places(const ImageQue
 Result<std::vector<Source>> RegistryFinder::find(const ImageQuery& query,
                                                  Containerd::Deadline deadline) {
   std::vector<Source> sources;
-  const auto add = [&](const std::string& host, const std::string& repository) {
-    for (const std::string& endpoint : endpoints_for(host, config_.registries)) {
-      add_source(sources, {host, repository, endpoint});
+  std::string reason = "the configuration allows none of them";
+  const auto add = [&](const std::string& name, const std::string& repository) {
+    const auto hosts = hosts_for(name);
+    if (!hosts) {
+      log::warn("{} is not asked: {}", name, hosts.error().message());
+      reason = hosts.error().message();
+      return;
     }
+    for (const oci::Host& host : *hosts) add_source(sources, {name, repository, host.root});
   };
   const auto known = places(query, deadline);
   if (known) {
@@ -118,7 +106,7 @@ Result<std::vector<Source>> RegistryFinder::find(const ImageQuery& query,
       const auto reference = oci::Reference::parse(name);
       if (!reference) return false;
       const auto agrees = [&](const Place& place) {
-        return place.host == without_port(reference->host) &&
+        return place.host == oci::without_port(reference->host) &&
                place.repository == reference->repository;
       };
       if (std::ranges::none_of(*known, agrees)) return false;
@@ -136,49 +124,64 @@ Result<std::vector<Source>> RegistryFinder::find(const ImageQuery& query,
         for (const std::string& name : *names) add_agreeing(name);
       }
     }
-    for (const Place& place : *known) add(place.host, place.repository);
+    for (const Place& place : *known) {
+      for (const std::string& name : directory_.names_with_port(place.host)) {
+        add(name, place.repository);
+      }
+      add(place.host, place.repository);
+    }
   }
-  for (const Source& source : query.remembered) add_source(sources, source);
+  for (const Source& source : query.remembered) {
+    if (host_of(source)) add_source(sources, source);
+  }
   if (!sources.empty()) return sources;
-  return Error(Errc::kUnavailable, "no registry is known for it: " + known.error().message());
+  if (!known) reason = known.error().message();
+  return Error(Errc::kUnavailable, "no registry is known for it: " + reason);
 }
 
-oci::DockerConfig RegistryFinder::docker_config() const {
-  if (config_.docker_config.empty()) return oci::DockerConfig();
-  return oci::DockerConfig(config_.docker_config);
+std::shared_ptr<const oci::Credentials> RegistryFinder::credentials() const {
+  if (config_.docker_config.empty()) return std::make_shared<oci::DockerConfig>();
+  return std::make_shared<oci::DockerConfig>(config_.docker_config);
 }
 
 Result<std::shared_ptr<oci::Registry>> RegistryFinder::open(const Source& source) {
-  const std::string name = source.endpoint + "/" + source.repository;
+  IMSY_TRY_ASSIGN(oci::Host host, host_of(source));
+  const std::string name = source.host + " " + source.endpoint + "/" + source.repository;
   MutexLock lock(mu_);
-  if (const auto found = open_.find(name); found != open_.end()) {
-    if (auto registry = found->second.lock()) return registry;
+  if (const auto found = open_.find(name); found != open_.end() && found->second.host == host) {
+    if (auto registry = found->second.registry.lock()) return registry;
   }
-  std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
-  IMSY_TRY_ASSIGN(auto registry,
-                  oci::Registry::open(http_, {.endpoint = source.endpoint,
-                                              .repository = source.repository,
-                                              .credential_host = credential_host(source.endpoint),
-                                              .credentials = docker_config(),
-                                              .push = false}));
-  open_[name] = registry;
+  std::erase_if(open_, [](const auto& entry) { return entry.second.registry.expired(); });
+  oci::RegistryOptions options;
+  options.host = host;
+  options.repository = source.repository;
+  options.credentials = credentials();
+  IMSY_TRY_ASSIGN(auto registry, oci::Registry::open(http_, std::move(options)));
+  open_[name] = {std::move(host), registry};
   return registry;
 }
 
 Result<std::string> RegistryFinder::trust_domain(const oci::Registry& registry,
                                                  const Source& source, const std::string& secret) {
   if (!registry.used_credential()) return std::string();
-  const std::string host = credential_host(source.endpoint);
-  IMSY_TRY_ASSIGN(const auto credential, docker_config().find(host));
-  // Length before content, so that no two credentials give the same bytes.
+  IMSY_TRY_ASSIGN(const oci::Host host, host_of(source));
+  IMSY_TRY_ASSIGN(const auto credential, credentials()->find(host.name()));
   std::string all = secret;
+  // Length before content, so that no two credentials give the same bytes.
+  const auto add = [&](const std::string& part) {
+    all += std::to_string(part.size()) + ":" + part;
+  };
   if (credential) {
-    for (const std::string& part :
-         {credential->username, credential->password, credential->identity_token}) {
-      all += std::to_string(part.size()) + ":" + part;
-    }
+    add(credential->username);
+    add(credential->password);
+    add(credential->identity_token);
   }
-  return host + " " + sha256(all).hex();
+  for (const auto& [name, value] : host.headers) {
+    add(name);
+    add(value);
+  }
+  add(host.tls.certificate);
+  return host.name() + " " + sha256(all).hex();
 }
 
 }  // namespace imsy::snapshotter

@@ -8,10 +8,12 @@
 //      which hosts and repositories it was pulled, though without ports.
 //   2. The label cri.image-ref, and the names of images with this configuration, are used where
 //      they agree with that: they add the port.
-//   3. The configuration file maps a host to endpoints. Without it a host is asked by https, and a
-//      loopback host by http.
-//   4. Last come the places that worked before.
-// Threads: all methods from any thread. find() waits for containerd, nothing waits for the network.
+//   3. containerd's directory of hosts says where a registry and its mirrors are asked, else the
+//      configuration file, else the registry is asked by https, and by http if it is on loopback.
+//   4. Last come the places that worked before, if they would still be asked.
+// Threads: all methods from any thread. find() waits for containerd, all wait for the disk, nothing
+// for
+//   the network.
 #pragma once
 
 #include <map>
@@ -20,6 +22,7 @@
 #include <vector>
 
 #include "common/mutex.h"
+#include "oci/hosts_file.h"
 #include "oci/registry.h"
 #include "snapshotter/config.h"
 #include "snapshotter/containerd.h"
@@ -35,24 +38,22 @@ struct ImageQuery {
   std::vector<Source> remembered;
 };
 
-// Where to ask for what `host` serves (with or without port), in order.
-std::vector<std::string> endpoints_for(const std::string& host,
-                                       const std::vector<RegistryConfig>& configured);
-
-// The name by which credentials for an endpoint are looked up: its own, so that nobody else's
-// credentials reach it.
-std::string credential_host(const std::string& endpoint);
+// Where to ask for what `name` serves (with or without port) by the configuration file, in order.
+std::vector<oci::Host> configured_hosts(const std::string& name,
+                                        const std::vector<RegistryConfig>& configured);
 
 class RegistryFinder {
  public:
   // `containerd` and `http` outlive the finder.
   RegistryFinder(const Config& config, Containerd& containerd, oci::HttpClient& http)
-      : config_(config), containerd_(containerd), http_(http) {}
+      : config_(config), containerd_(containerd), http_(http), directory_(config.hosts_dir) {}
 
   // Places to ask, best first, at most 16. kUnavailable with the reason when there is none.
   Result<std::vector<Source>> find(const ImageQuery& query, Containerd::Deadline deadline);
 
-  // The repository at `source`; the same object as long as somebody holds it, as it holds tokens.
+  // The repository at `source`; the same object as long as somebody holds it, as it holds tokens,
+  // and what is configured for its host stays the same. kNotFound: that place is not configured any
+  // more.
   Result<std::shared_ptr<oci::Registry>> open(const Source& source);
 
   // Content that needed no credential is public: "". Otherwise a name for registry and credential,
@@ -66,13 +67,20 @@ class RegistryFinder {
     std::string repository;
   };
   Result<std::vector<Place>> places(const ImageQuery& query, Containerd::Deadline deadline);
-  oci::DockerConfig docker_config() const;
+  struct Open {
+    oci::Host host;
+    std::weak_ptr<oci::Registry> registry;
+  };
+  Result<std::vector<oci::Host>> hosts_for(const std::string& name) const;
+  Result<oci::Host> host_of(const Source& source) const;
+  std::shared_ptr<const oci::Credentials> credentials() const;
 
   const Config config_;
   Containerd& containerd_;
   oci::HttpClient& http_;
+  const oci::HostsDirectory directory_;
   Mutex mu_;
-  std::map<std::string, std::weak_ptr<oci::Registry>> open_ IMSY_GUARDED_BY(mu_);
+  std::map<std::string, Open> open_ IMSY_GUARDED_BY(mu_);
 };
 
 }  // namespace imsy::snapshotter

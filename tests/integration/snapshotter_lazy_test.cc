@@ -63,7 +63,7 @@ class LazyTest : public ::testing::Test {
     if (access("/dev/fuse", F_OK) != 0) GTEST_SKIP() << "needs /dev/fuse";
   }
   std::string config(const std::string& more = "") const {
-    return "containerd_address = \"" + (folder_ / "c").string() + "\"\n" + more +
+    return "hosts_dir = \"\"\ncontainerd_address = \"" + (folder_ / "c").string() + "\"\n" + more +
            "[[registry]]\nhost = \"127.0.0.1\"\nendpoints = [\"" + registry_->endpoint() + "\"]\n";
   }
   void start(const std::string& more = "") {

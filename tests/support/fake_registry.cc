@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -166,6 +167,12 @@ class Stream {
     return text;
   }
 
+  // Waits so long; false when the client has left meanwhile.
+  bool rest(std::chrono::milliseconds time) const {
+    pollfd waiting{fd_, POLLRDHUP, 0};
+    return ::poll(&waiting, 1, static_cast<int>(time.count())) == 0;
+  }
+
   void wait_for_end() {
     while (fill()) input_.clear();
   }
@@ -254,6 +261,13 @@ std::string head_of(const FakeResponse& response, bool bodiless) {
   return head + "\r\n";
 }
 
+bool drip(Stream& stream, std::string_view body, std::chrono::milliseconds pause) {
+  for (const char& byte : body) {
+    if (!stream.send({&byte, 1}) || !stream.rest(pause)) return false;
+  }
+  return true;
+}
+
 bool send_body(Stream& stream, const FakeResponse& response) {
   const std::string_view body = std::string_view(response.body).substr(0, response.send_at_most);
   if (response.endless) {
@@ -261,6 +275,7 @@ bool send_body(Stream& stream, const FakeResponse& response) {
     }
     return false;
   }
+  if (response.drip.count() > 0) return drip(stream, body, response.drip);
   if (response.framing != FakeResponse::Framing::kChunked) return stream.send(body);
   constexpr std::size_t kPiece = 4096;
   for (std::size_t at = 0; at < body.size(); at += kPiece) {
@@ -377,6 +392,7 @@ struct FakeRegistry::Impl {
   enum class Auth { kNone, kBasic, kBearer };
 
   // Constant after construction.
+  const std::string root;
   TlsIdentity tls;
   std::filesystem::path ca_file;
   int listener = -1;
@@ -433,11 +449,14 @@ struct FakeRegistry::Impl {
   std::thread acceptor_;
 };
 
-FakeRegistry::Impl::Impl(const FakeRegistryOptions& options) {
+FakeRegistry::Impl::Impl(const FakeRegistryOptions& options) : root(options.root) {
   if (options.tls) {
     // OpenSSL writes without MSG_NOSIGNAL, and clients of this server leave early on purpose.
     std::signal(SIGPIPE, SIG_IGN);
     tls = make_tls_identity(options.certificate_subject, options.certificate_expired);
+    if (!options.client_certificate.empty()) {
+      require_certificate(tls.context.get(), options.client_certificate);
+    }
     std::string name = (std::filesystem::temp_directory_path() / "imsy-ca-XXXXXX").string();
     const int fd = ::mkstemp(name.data());
     if (fd < 0) std::abort();
@@ -527,9 +546,8 @@ FakeRegistry::Change FakeRegistry::Impl::take_fault(const FakeRequest& request) 
 
 FakeResponse FakeRegistry::Impl::answer(const FakeRequest& request) {
   if (request.path == "/token") return token(request);
-  constexpr std::string_view kRoot = "/v2/";
-  if (!request.path.starts_with(kRoot)) return problem(404, "NOT_FOUND");
-  const std::string path = request.path.substr(kRoot.size());
+  if (!request.path.starts_with(root)) return problem(404, "NOT_FOUND");
+  const std::string path = request.path.substr(root.size());
   const Route route = find_route(path);
   if (auto refused = refuse(request, route.repository)) return *refused;
   if (route.kind == "/blobs/uploads/") {

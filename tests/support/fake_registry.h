@@ -8,6 +8,7 @@
 //   and may wait there (for a latch of the test).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -51,6 +52,7 @@ struct FakeResponse {
   // Only so many bytes of the body are sent; the length is announced as if all were.
   std::size_t send_at_most = std::numeric_limits<std::size_t>::max();
   bool endless = false;  // the body again and again, until the client leaves; without a length
+  std::chrono::milliseconds drip{0};  // when not 0: one byte of the body each such time
   End end = End::kKeepAlive;
   std::string raw;  // when not empty: sent as it is instead of all the above
 
@@ -60,10 +62,12 @@ struct FakeResponse {
 };
 
 struct FakeRegistryOptions {
+  std::string root = "/v2/";  // where the API is
   bool tls = false;
   // What the certificate is made out to, and whether it has expired.
   std::string certificate_subject = "IP:127.0.0.1";
   bool certificate_expired = false;
+  std::string client_certificate = "";  // PEM; when not empty: clients must show this one
 };
 
 class FakeRegistry {

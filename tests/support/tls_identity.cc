@@ -45,9 +45,11 @@ X509* make_certificate(EVP_PKEY* key, const std::string& subject, bool expired) 
   return certificate;
 }
 
-std::string to_pem(X509* certificate) {
+// What `write` has put into a buffer.
+template <typename Write>
+std::string to_pem(Write write) {
   BIO* memory = BIO_new(BIO_s_mem());
-  check(memory != nullptr && PEM_write_bio_X509(memory, certificate) == 1);
+  check(memory != nullptr && write(memory) == 1);
   char* data = nullptr;
   const long size = BIO_get_mem_data(memory, &data);
   std::string pem(data, static_cast<std::size_t>(size));
@@ -66,10 +68,27 @@ TlsIdentity make_tls_identity(const std::string& subject, bool expired) {
   check(identity.context != nullptr);
   check(SSL_CTX_use_certificate(identity.context.get(), certificate) == 1);
   check(SSL_CTX_use_PrivateKey(identity.context.get(), key) == 1);
-  identity.certificate_pem = to_pem(certificate);
+  identity.certificate_pem =
+      to_pem([&](BIO* memory) { return PEM_write_bio_X509(memory, certificate); });
+  identity.key_pem = to_pem([&](BIO* memory) {
+    return PEM_write_bio_PrivateKey(memory, key, nullptr, nullptr, 0, nullptr, nullptr);
+  });
   X509_free(certificate);
   EVP_PKEY_free(key);
   return identity;
+}
+
+void require_certificate(SSL_CTX* server, const std::string& certificate_pem) {
+  BIO* memory = BIO_new_mem_buf(certificate_pem.data(), static_cast<int>(certificate_pem.size()));
+  X509* certificate = PEM_read_bio_X509(memory, nullptr, nullptr, nullptr);
+  check(certificate != nullptr);
+  check(X509_STORE_add_cert(SSL_CTX_get_cert_store(server), certificate) == 1);
+  X509_free(certificate);
+  BIO_free(memory);
+  SSL_CTX_set_verify(server, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  // Sessions that are taken up again would not be asked.
+  SSL_CTX_set_session_cache_mode(server, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
 }
 
 }  // namespace imsy::test

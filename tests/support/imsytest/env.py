@@ -10,7 +10,8 @@ CACHE = pathlib.Path(os.environ.get("IMSY_CACHE", ROOT / ".cache"))
 BUILD = pathlib.Path(os.environ.get("IMSY_BUILD", ROOT / "build" / "dev"))
 SKIPPED = 77  # the exit code that ctest counts as skipped
 
-_TOOL_FOLDERS = [CACHE / "tools" / unpacked / folder for unpacked in ("servers", "clients")
+_TOOL_FOLDERS = [CACHE / "tools" / unpacked / folder
+                 for unpacked in ("servers", "clients", "mirror")
                  for folder in ("usr/bin", "usr/sbin", "bin", "sbin")] + [CACHE / "tools"]
 
 

@@ -40,7 +40,8 @@ class Snapshotter:
         box.callback(self.stop)
 
     def _configuration(self, endpoints, containerd, more):
-        keys = {"log_level": "info", "containerd_address": str(containerd or ""), **more}
+        keys = {"log_level": "info", "containerd_address": str(containerd or ""), "hosts_dir": "",
+                **more}
         text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
         for host, urls in endpoints.items():
             text += f'[[registry]]\nhost = "{host}"\nendpoints = {json.dumps(urls)}\n'

@@ -13,22 +13,26 @@ _ACCEPTED = ", ".join([oci.MANIFEST, oci.INDEX,
 
 
 class Registry:
-    """A registry that may be stopped and started again on the same port and storage."""
+    """A registry that may be stopped and started again on the same port and storage.
 
-    def __init__(self, box, name="registry"):
+    upstream: the URL of another registry, whose pull-through cache this one is.
+    """
+
+    def __init__(self, box, name="registry", upstream=None):
         self.box = box
         self.name = name
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.storage = box.path(name)
         self._config = box.folder / f"{name}.yml"
+        proxy = f"proxy: {{remoteurl: {json.dumps(upstream)}}}\n" if upstream else ""
         self._config.write_text(f"""version: 0.1
 log: {{level: warn, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: {json.dumps(str(self.storage))}}}
   delete: {{enabled: true}}
 http: {{addr: "{self.address}"}}
-""")
+{proxy}""")
         self.child = None
         self.start()
         box.callback(self.stop)

@@ -20,10 +20,9 @@ class MemoryUnderTest final : public SourceUnderTest {
 
 std::shared_ptr<oci::Registry> open_registry(oci::HttpClient& http, const std::string& endpoint) {
   oci::RegistryOptions options;
-  options.endpoint = endpoint;
+  options.host = oci::host_at(endpoint);
   options.repository = "team/app";
-  options.credential_host = "127.0.0.1";
-  options.credentials = oci::DockerConfig("/nonexistent/config.json");
+  options.credentials = std::make_shared<oci::DockerConfig>("/nonexistent/config.json");
   options.first_retry_delay = std::chrono::milliseconds(1);
   auto registry = oci::Registry::open(http, options);
   EXPECT_TRUE(registry) << registry.error().message();

@@ -20,10 +20,9 @@ class PushTest : public ConvertTest {
   void SetUp() override {
     ConvertTest::SetUp();
     oci::RegistryOptions options;
-    options.endpoint = server_.endpoint();
+    options.host = oci::host_at(server_.endpoint());
     options.repository = "library/web";
-    options.credential_host = server_.host();
-    options.credentials = oci::DockerConfig("/nonexistent");
+    options.credentials = std::make_shared<oci::DockerConfig>("/nonexistent");
     options.first_retry_delay = std::chrono::milliseconds(1);
     registry_ = oci::Registry::open(http_, options).value();
   }

@@ -6,7 +6,9 @@
 #include <future>
 #include <thread>
 
+#include "common/io.h"
 #include "oci/base64.h"
+#include "tests/support/tls_identity.h"
 #include "tests/unit/oci/support.h"
 
 namespace imsy::oci {
@@ -386,6 +388,156 @@ TEST(RegistryTls, IsNeverLeftForPlainHttp) {
   EXPECT_TRUE(plain.log().empty());
 }
 
+TEST(RegistryHost, IsAskedBelowItsRootWithNamespaceAndHeaders) {
+  test::FakeRegistryOptions below;
+  below.root = "/mirror/hub/";
+  FakeRegistry server(below);
+  server.add_blob("content");
+  HttpClient http;
+  RegistryOptions options = options_for(server);
+  options.host.root = server.endpoint() + "/mirror/hub";
+  options.host.name_space = "docker.io:5000";
+  options.host.headers = {{"X-Team", "blue"}, {"accept", "image/png"}};
+  auto registry = Registry::open(http, options);
+  ASSERT_TRUE(registry);
+  EXPECT_EQ((*registry)->name(), server.host() + "/library/web");
+  EXPECT_EQ(*(*registry)->get_blob(descriptor_of("content"), 100), "content");
+  EXPECT_EQ((*registry)->get_manifest("latest").error().code(), Errc::kNotFound);
+  ASSERT_EQ(server.count("GET", "/mirror/hub/library/web/"), 2u);
+  for (const FakeRequest& request : server.log()) {
+    EXPECT_EQ(request.query, "ns=docker.io%3A5000");
+    EXPECT_EQ(request.header("x-team"), "blue");
+  }
+  EXPECT_THAT(server.log().back().header("accept"), HasSubstr("application/vnd.oci"))
+      << "what a request says itself wins";
+  EXPECT_TRUE((*registry)->used_credential()) << "others may not be answered without the header";
+}
+
+TEST(RegistryHost, HeadersAreForItsOriginOnly) {
+  FakeRegistry server;
+  FakeRegistry elsewhere;
+  elsewhere.add_blob("content");
+  server.require_anonymous_bearer();
+  server.set_realm(elsewhere.endpoint() + "/token");
+  elsewhere.fault("GET", "/token", FakeRegistry::kAlways,
+                  [](const FakeRequest&, FakeResponse& response) {
+                    response = FakeResponse();
+                    response.body = R"({"token": "t"})";
+                  });
+  server.fault("GET", "/blobs/", FakeRegistry::kAlways,
+               [&](const FakeRequest& request, FakeResponse& response) {
+                 if (request.header("authorization").starts_with("Bearer ")) {
+                   response = FakeResponse::redirect(elsewhere.endpoint() + request.path);
+                 }
+               });
+  HttpClient http;
+  RegistryOptions options = options_for(server);
+  options.host.headers = {{"X-Secret", "1"}, {"Authorization", "Basic c2VjcmV0"}};
+  auto registry = Registry::open(http, options);
+  ASSERT_TRUE(registry);
+  EXPECT_EQ(*(*registry)->get_blob(descriptor_of("content"), 100), "content");
+  const auto asked = server.log();
+  ASSERT_EQ(asked.size(), 2u);
+  EXPECT_EQ(asked[0].header("authorization"), "Basic c2VjcmV0");
+  EXPECT_EQ(asked[1].header("authorization"), "Bearer t") << "what was asked for wins";
+  EXPECT_EQ(asked[1].header("x-secret"), "1");
+  EXPECT_EQ(elsewhere.count("GET", "/"), 2u);
+  for (const FakeRequest& request : elsewhere.log()) {
+    EXPECT_EQ(request.header("x-secret"), "") << request.path;
+    EXPECT_EQ(request.header("authorization"), "") << request.path;
+  }
+}
+
+class RegistryHostTls : public ::testing::Test {
+ protected:
+  // Reads a blob with these settings, and from the start each time.
+  static Status read(const FakeRegistry& server, const Tls& tls) {
+    RegistryOptions options = options_for(server);
+    options.host.tls = tls;
+    HttpClient http;
+    auto registry = Registry::open(http, options);
+    if (!registry) return registry.error();
+    auto content = (*registry)->get_blob(descriptor_of("content"), 100);
+    return content ? Status() : content.error();
+  }
+  static std::string pem(const FakeRegistry& server) {
+    return std::string(as_text(*read_file(server.ca_file(), 1 << 20)));
+  }
+};
+
+TEST_F(RegistryHostTls, ItsAuthoritiesAreTrusted) {
+  test::FakeRegistryOptions with_tls;
+  with_tls.tls = true;
+  FakeRegistry server(with_tls);
+  FakeRegistry other(with_tls);
+  server.add_blob("content");
+  Tls tls;
+  EXPECT_EQ(read(server, tls).error().code(), Errc::kDenied);
+  tls.authorities = pem(other);
+  EXPECT_EQ(read(server, tls).error().code(), Errc::kDenied);
+  tls.authorities = pem(other) + pem(server);
+  EXPECT_TRUE(read(server, tls));
+  tls.authorities = "-----BEGIN CERTIFICATE-----\nnone\n";
+  EXPECT_FALSE(read(server, tls));
+}
+
+TEST_F(RegistryHostTls, VerificationIsSkippedThereAndNowhereElse) {
+  test::FakeRegistryOptions with_tls;
+  with_tls.tls = true;
+  with_tls.certificate_subject = "DNS:other.example";
+  FakeRegistry server(with_tls);
+  FakeRegistry storage(with_tls);
+  server.add_blob("content");
+  storage.add_blob("content");
+  Tls tls;
+  tls.verify = false;
+  EXPECT_TRUE(read(server, tls));
+  server.fault("GET", "/blobs/", FakeRegistry::kAlways,
+               [&](const FakeRequest& request, FakeResponse& response) {
+                 response = FakeResponse::redirect(storage.endpoint() + request.path);
+               });
+  EXPECT_EQ(read(server, tls).error().code(), Errc::kDenied);
+  EXPECT_TRUE(storage.log().empty());
+}
+
+TEST_F(RegistryHostTls, ACertificateIsShownThereAndNowhereElse) {
+  const test::TlsIdentity identity = test::make_tls_identity("DNS:node.example", false);
+  test::FakeRegistryOptions with_tls;
+  with_tls.tls = true;
+  with_tls.client_certificate = identity.certificate_pem;
+  FakeRegistry server(with_tls);
+  FakeRegistry storage(with_tls);
+  server.add_blob("content");
+  storage.add_blob("content");
+  Tls tls;
+  tls.authorities = pem(server) + pem(storage);
+  EXPECT_FALSE(read(server, tls));
+  EXPECT_TRUE(server.log().empty());
+  tls.certificate = identity.certificate_pem;
+  tls.key = identity.key_pem;
+  EXPECT_TRUE(read(server, tls));
+  server.fault("GET", "/blobs/", FakeRegistry::kAlways,
+               [&](const FakeRequest& request, FakeResponse& response) {
+                 response = FakeResponse::redirect(storage.endpoint() + request.path);
+               });
+  EXPECT_FALSE(read(server, tls));
+  EXPECT_TRUE(storage.log().empty());
+}
+
+TEST_F(RegistryHostTls, ConnectionsAreNotSharedWithOtherSettings) {
+  test::FakeRegistryOptions with_tls;
+  with_tls.tls = true;
+  FakeRegistry server(with_tls);
+  server.add_blob("content");
+  HttpClient http;
+  RegistryOptions options = options_for(server);
+  options.host.tls.authorities = pem(server);
+  auto trusting = *Registry::open(http, options);
+  EXPECT_TRUE(trusting->get_blob(descriptor_of("content"), 100));
+  auto plain = *Registry::open(http, options_for(server));
+  EXPECT_EQ(plain->get_blob(descriptor_of("content"), 100).error().code(), Errc::kDenied);
+}
+
 TEST(RegistryTls, CredentialsGoToNoPlainOrNumericRealm) {
   test::FakeRegistryOptions with_tls;
   with_tls.tls = true;
@@ -748,20 +900,32 @@ TEST(RegistryOpen, ChecksItsOptions) {
   HttpClient http;
   RegistryOptions options;
   options.repository = "a/b";
-  for (const char* endpoint :
-       {"", "registry.example", "ftp://registry.example", "https://registry.example/path",
-        "https://registry.example/?a=b", "https://user:pw@registry.example"}) {
-    options.endpoint = endpoint;
-    EXPECT_FALSE(Registry::open(http, options)) << endpoint;
+  for (const char* root :
+       {"", "registry.example", "ftp://registry.example", "https://registry.example/",
+        "https://registry.example/v2?a=b", "https://user:pw@registry.example"}) {
+    options.host.root = root;
+    EXPECT_FALSE(Registry::open(http, options)) << root;
   }
-  options.endpoint = "https://registry.example";
+  options.host.root = "https://registry.example/v2/mirror";
   for (const char* repository : {"", "A", "a//b", "../b", "a?b"}) {
     options.repository = repository;
     EXPECT_FALSE(Registry::open(http, options)) << repository;
   }
-  EXPECT_EQ(Registry::endpoint_for("docker.io", false), "https://registry-1.docker.io");
-  EXPECT_EQ(Registry::endpoint_for("127.0.0.1:5000", true), "http://127.0.0.1:5000");
-  EXPECT_EQ(Registry::endpoint_for("127.0.0.1:5000", false), "https://127.0.0.1:5000");
+}
+
+TEST(HostOf, IsWhereTheSpecificationHasTheApi) {
+  EXPECT_EQ(host_of("docker.io", false).root, "https://registry-1.docker.io/v2");
+  EXPECT_EQ(host_of("index.docker.io", false).root, "https://registry-1.docker.io/v2");
+  EXPECT_EQ(host_of("127.0.0.1:5000", true).root, "http://127.0.0.1:5000/v2");
+  EXPECT_EQ(host_of("127.0.0.1:5000", false).root, "https://127.0.0.1:5000/v2");
+}
+
+TEST(HostName, IsWhatReferencesAndCredentialsSay) {
+  EXPECT_EQ(host_of("docker.io", false).name(), "docker.io");
+  EXPECT_EQ(host_of("[::1]:5000", true).name(), "[::1]:5000");
+  Host host;
+  host.root = "https://mirror.example/v2/some/path";
+  EXPECT_EQ(host.name(), "mirror.example");
 }
 
 }  // namespace

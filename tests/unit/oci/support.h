@@ -99,10 +99,9 @@ inline Result<std::string> read_all(ByteReader& reader) {
 inline RegistryOptions options_for(const test::FakeRegistry& server,
                                    const std::filesystem::path& docker_config = "/nonexistent") {
   RegistryOptions options;
-  options.endpoint = server.endpoint();
+  options.host = host_at(server.endpoint());
   options.repository = "library/web";
-  options.credential_host = server.host();
-  options.credentials = DockerConfig(docker_config);
+  options.credentials = std::make_shared<DockerConfig>(docker_config);
   options.first_retry_delay = std::chrono::milliseconds(1);
   return options;
 }

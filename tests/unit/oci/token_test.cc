@@ -26,8 +26,8 @@ class Token : public ::testing::Test {
     AuthorizerOptions options;
     options.endpoint = *parse_url(server_.endpoint());
     options.repository = "library/web";
-    options.credential_host = server_.host();
-    options.credentials = DockerConfig(dir_.write("config.json", config));
+    options.credential_name = server_.host();
+    options.credentials = std::make_shared<DockerConfig>(dir_.write("config.json", config));
     options.push = push;
     options.first_retry_delay = milliseconds(1);
     options.now = [this] { return now_; };

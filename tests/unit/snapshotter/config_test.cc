@@ -18,6 +18,7 @@ TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
   EXPECT_TRUE(config->background_fill);
   EXPECT_TRUE(config->record_profiles);
   EXPECT_TRUE(config->docker_config.empty());
+  EXPECT_EQ(config->hosts_dir, "/etc/containerd/certs.d");
   EXPECT_TRUE(config->registries.empty());
 }
 
@@ -29,6 +30,7 @@ prepare_timeout = 3
 background_fill = false
 record_profiles = false
 docker_config = "/etc/docker/config.json"
+hosts_dir = "/etc/hosts.d"
 [store]
 dedup_scope = "node"
 
@@ -47,6 +49,7 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   EXPECT_FALSE(config->background_fill);
   EXPECT_FALSE(config->record_profiles);
   EXPECT_EQ(config->docker_config, "/etc/docker/config.json");
+  EXPECT_EQ(config->hosts_dir, "/etc/hosts.d");
   ASSERT_EQ(config->registries.size(), 2U);
   EXPECT_EQ(config->registries[0].host, "127.0.0.1");
   EXPECT_EQ(config->registries[0].endpoints, (std::vector<std::string>{"http://127.0.0.1:5000"}));
@@ -87,6 +90,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"store = 1", "1", "store"}, Case{"[store]\nsize = 1", "2", "size"},
         Case{"[store]\ndedup_scope = 'all'", "2", "dedup_scope"},
         Case{"registry = 1", "1", "registry"}, Case{"[registry]\nhost = 'a'", "1", "registry"},
+        Case{"hosts_dir = 'certs.d'", "1", "hosts_dir"}, Case{"hosts_dir = 1", "1", "hosts_dir"},
         Case{"[[registry]]\nhost = 'a'", "1", "endpoints"},
         Case{"[[registry]]\nendpoints = ['http://a']", "1", "host"},
         Case{"[[registry]]\nhost = 'https://a'\nendpoints = ['http://a']", "1", "host"},

@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
 #include "oci/descriptor.h"
 
 namespace imsy::snapshotter {
@@ -63,13 +67,20 @@ class FakeContainerd : public Containerd {
   }
 };
 
+// What this machine has is none of a test's business.
+Config without_hosts() {
+  Config config;
+  config.hosts_dir.clear();
+  return config;
+}
+
 class RegistryFinderTest : public ::testing::Test {
  protected:
   const std::vector<Digest> layers_ = {sha256("anchor"), sha256("data")};
   FakeContainerd containerd_;
   const Digest config_ = containerd_.add_config(layers_);
   oci::HttpClient http_;
-  Config configuration_;
+  Config configuration_ = without_hosts();
 
   ImageQuery query() {
     return {.name_space = "default",
@@ -89,8 +100,11 @@ class RegistryFinderTest : public ::testing::Test {
   }
 };
 
-TEST(EndpointsFor, DefaultsAreHttpsAndPlainHttpForLoopback) {
-  const auto only = [](const std::string& host) { return endpoints_for(host, {}).front(); };
+TEST(ConfiguredHosts, DefaultsAreHttpsAndPlainHttpForLoopback) {
+  const auto only = [](const std::string& name) {
+    const std::string root = configured_hosts(name, {}).front().root;
+    return root.substr(0, root.rfind("/v2"));
+  };
   EXPECT_EQ(only("registry.example"), "https://registry.example");
   EXPECT_EQ(only("registry.example:5000"), "https://registry.example:5000");
   EXPECT_EQ(only("docker.io"), "https://registry-1.docker.io");
@@ -104,20 +118,18 @@ TEST(EndpointsFor, DefaultsAreHttpsAndPlainHttpForLoopback) {
   EXPECT_EQ(only("localhost.example:80"), "https://localhost.example:80");
 }
 
-TEST(EndpointsFor, ConfigurationWinsAndTheMoreExactNameFirst) {
+TEST(ConfiguredHosts, ConfigurationWinsAndTheMoreExactNameFirst) {
   const std::vector<RegistryConfig> configured = {
       {"127.0.0.1", {"http://127.0.0.1:5000"}}, {"127.0.0.1:6000", {"https://one", "https://two"}}};
-  EXPECT_THAT(endpoints_for("127.0.0.1", configured), ElementsAre("http://127.0.0.1:5000"));
-  EXPECT_THAT(endpoints_for("127.0.0.1:7000", configured), ElementsAre("http://127.0.0.1:5000"));
-  EXPECT_THAT(endpoints_for("127.0.0.1:6000", configured),
-              ElementsAre("https://one", "https://two"));
-  EXPECT_THAT(endpoints_for("127.0.0.2", configured), ElementsAre("https://127.0.0.2"));
-}
-
-TEST(CredentialHost, IsTheEndpointsOwn) {
-  EXPECT_EQ(credential_host("https://registry.example"), "registry.example");
-  EXPECT_EQ(credential_host("http://127.0.0.1:5000"), "127.0.0.1:5000");
-  EXPECT_EQ(credential_host("https://registry-1.docker.io"), "docker.io");
+  const auto roots = [&](const std::string& name) {
+    std::vector<std::string> all;
+    for (const oci::Host& host : configured_hosts(name, configured)) all.push_back(host.root);
+    return all;
+  };
+  EXPECT_THAT(roots("127.0.0.1"), ElementsAre("http://127.0.0.1:5000/v2"));
+  EXPECT_THAT(roots("127.0.0.1:7000"), ElementsAre("http://127.0.0.1:5000/v2"));
+  EXPECT_THAT(roots("127.0.0.1:6000"), ElementsAre("https://one/v2", "https://two/v2"));
+  EXPECT_THAT(roots("127.0.0.2"), ElementsAre("https://127.0.0.2/v2"));
 }
 
 TEST_F(RegistryFinderTest, ContainerdSaysWhereTheConfigurationCameFrom) {
@@ -125,19 +137,20 @@ TEST_F(RegistryFinderTest, ContainerdSaysWhereTheConfigurationCameFrom) {
   containerd_.pulled_from(config_, "127.0.0.1", "local");
   configuration_.registries = {{"127.0.0.1", {"http://127.0.0.1:5000", "http://127.0.0.1:5001"}}};
   EXPECT_THAT(*find(query()),
-              ElementsAre(Source{"127.0.0.1", "local", "http://127.0.0.1:5000"},
-                          Source{"127.0.0.1", "local", "http://127.0.0.1:5001"},
-                          Source{"registry.example", "web", "https://registry.example"},
-                          Source{"registry.example", "team/web", "https://registry.example"}));
+              ElementsAre(Source{"127.0.0.1", "local", "http://127.0.0.1:5000/v2"},
+                          Source{"127.0.0.1", "local", "http://127.0.0.1:5001/v2"},
+                          Source{"registry.example", "web", "https://registry.example/v2"},
+                          Source{"registry.example", "team/web", "https://registry.example/v2"}));
 }
 
 TEST_F(RegistryFinderTest, AReferenceThatAgreesAddsThePort) {
   containerd_.pulled_from(config_, "registry.example", "web");
   ImageQuery q = query();
   q.image_ref = "registry.example:8443/web:1";
-  EXPECT_THAT(*find(q),
-              ElementsAre(Source{"registry.example:8443", "web", "https://registry.example:8443"},
-                          Source{"registry.example", "web", "https://registry.example"}));
+  EXPECT_THAT(
+      *find(q),
+      ElementsAre(Source{"registry.example:8443", "web", "https://registry.example:8443/v2"},
+                  Source{"registry.example", "web", "https://registry.example/v2"}));
   EXPECT_EQ(containerd_.names_asked, 0) << "a full scan in containerd, not needed here";
 }
 
@@ -145,9 +158,10 @@ TEST_F(RegistryFinderTest, NamesOfImagesAddThePortLater) {
   containerd_.pulled_from(config_, "registry.example", "web");
   containerd_.names[config_] = {"elsewhere.example/web:1", "not a name",
                                 "registry.example:8443/web:1", "registry.example:8443/other:1"};
-  EXPECT_THAT(*find(query()),
-              ElementsAre(Source{"registry.example:8443", "web", "https://registry.example:8443"},
-                          Source{"registry.example", "web", "https://registry.example"}));
+  EXPECT_THAT(
+      *find(query()),
+      ElementsAre(Source{"registry.example:8443", "web", "https://registry.example:8443/v2"},
+                  Source{"registry.example", "web", "https://registry.example/v2"}));
 }
 
 TEST_F(RegistryFinderTest, AReferenceOfTheImagesAuthorNamesNoHost) {
@@ -157,7 +171,7 @@ TEST_F(RegistryFinderTest, AReferenceOfTheImagesAuthorNamesNoHost) {
                               "registry.example@evil.example/web", "http://x", ""}) {
     q.image_ref = hostile;
     EXPECT_THAT(*find(q),
-                ElementsAre(Source{"registry.example", "web", "https://registry.example"}))
+                ElementsAre(Source{"registry.example", "web", "https://registry.example/v2"}))
         << hostile;
   }
 }
@@ -188,14 +202,79 @@ TEST_F(RegistryFinderTest, SaysWhyNothingIsKnown) {
 }
 
 TEST_F(RegistryFinderTest, PlacesThatWorkedComeLastAndWithoutContainerd) {
-  const Source worked{"old.example", "web", "https://old.example"};
+  const Source worked{"old.example", "web", "https://old.example/v2"};
   ImageQuery q = query();
   q.remembered = {worked};
   containerd_.pulled_from(config_, "registry.example", "web");
-  EXPECT_THAT(*find(q),
-              ElementsAre(Source{"registry.example", "web", "https://registry.example"}, worked));
+  EXPECT_THAT(
+      *find(q),
+      ElementsAre(Source{"registry.example", "web", "https://registry.example/v2"}, worked));
   containerd_.down = true;
   EXPECT_THAT(*find(q), ElementsAre(worked));
+}
+
+TEST_F(RegistryFinderTest, PlacesThatAreNotConfiguredAnyMoreAreLeftOut) {
+  ImageQuery q = query();
+  q.remembered = {{"registry.example", "web", "https://gone.example/v2"},
+                  {"registry.example", "web", "https://registry.example/v2"}};
+  EXPECT_THAT(*find(q), ElementsAre(q.remembered[1]));
+}
+
+class HostsFileTest : public RegistryFinderTest {
+ protected:
+  HostsFileTest() {
+    std::string name = (std::filesystem::temp_directory_path() / "imsy-hosts-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) std::abort();
+    configuration_.hosts_dir = name;
+  }
+  ~HostsFileTest() override { std::filesystem::remove_all(configuration_.hosts_dir); }
+
+  void write(const std::string& path, const std::string& text) const {
+    const auto file = configuration_.hosts_dir / path;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+  }
+};
+
+TEST_F(HostsFileTest, MirrorsComeFirst) {
+  containerd_.pulled_from(config_, "registry.example", "web");
+  configuration_.registries = {{"registry.example", {"https://unused.example"}}};
+  write("_default/hosts.toml", "[host.\"http://127.0.0.1:30020\"]\n");
+  EXPECT_THAT(*find(query()),
+              ElementsAre(Source{"registry.example", "web", "http://127.0.0.1:30020/v2"},
+                          Source{"registry.example", "web", "https://registry.example/v2"}));
+}
+
+TEST_F(HostsFileTest, DirectoriesAddThePort) {
+  containerd_.pulled_from(config_, "127.0.0.1", "web");
+  write("127.0.0.1_5000_/hosts.toml", "server = 'http://mirror.example:5000/proxy'\n");
+  EXPECT_THAT(*find(query()),
+              ElementsAre(Source{"127.0.0.1:5000", "web", "http://mirror.example:5000/proxy/v2"},
+                          Source{"127.0.0.1", "web", "http://127.0.0.1/v2"}));
+}
+
+TEST_F(HostsFileTest, ARegistryWithoutItsCertificateIsNotAsked) {
+  containerd_.pulled_from(config_, "registry.example", "web");
+  write("registry.example/hosts.toml", "ca = 'missing.crt'\n");
+  expect_nothing(query(), "missing.crt");
+}
+
+TEST_F(HostsFileTest, AChangeGivesAnotherRegistryAndTrustDomain) {
+  RegistryFinder finder(configuration_, containerd_, http_);
+  const Source source{"registry.example", "web", "https://registry.example/v2"};
+  const auto plain = finder.open(source);
+  ASSERT_TRUE(plain) << plain.error().message();
+  EXPECT_EQ(*finder.trust_domain(**plain, source, "secret"), "");
+  write("registry.example/hosts.toml", "[header]\nx-key = '1'\n");
+  const auto one = finder.open(source);
+  EXPECT_NE(*one, *plain);
+  EXPECT_EQ(*finder.open(source), *one);
+  const std::string domain = *finder.trust_domain(**one, source, "secret");
+  EXPECT_THAT(domain, HasSubstr("registry.example "));
+  write("registry.example/hosts.toml", "[header]\nx-key = '2'\n");
+  EXPECT_NE(*finder.trust_domain(**one, source, "secret"), domain);
+  write("registry.example/hosts.toml", "server = 'https://moved.example'\n");
+  EXPECT_EQ(finder.open(source).error().code(), Errc::kNotFound);
 }
 
 TEST_F(RegistryFinderTest, ThereIsALimit) {
@@ -207,17 +286,17 @@ TEST_F(RegistryFinderTest, ThereIsALimit) {
 
 TEST_F(RegistryFinderTest, ARegistryIsSharedWhileItIsUsed) {
   RegistryFinder finder(configuration_, containerd_, http_);
-  const Source source{"registry.example", "web", "https://registry.example"};
+  const Source source{"registry.example", "web", "https://registry.example/v2"};
   const auto one = finder.open(source);
   ASSERT_TRUE(one) << one.error().message();
   EXPECT_EQ(*finder.open(source), *one);
-  EXPECT_NE(*finder.open({"registry.example", "other", "https://registry.example"}), *one);
-  EXPECT_FALSE(finder.open({"x", "Not A Repository", "https://x"}));
+  EXPECT_NE(*finder.open({"registry.example", "other", "https://registry.example/v2"}), *one);
+  EXPECT_FALSE(finder.open({"x", "Not A Repository", "https://x/v2"}));
 }
 
 TEST_F(RegistryFinderTest, ContentWithoutCredentialIsPublic) {
   RegistryFinder finder(configuration_, containerd_, http_);
-  const Source source{"registry.example", "web", "https://registry.example"};
+  const Source source{"registry.example", "web", "https://registry.example/v2"};
   EXPECT_EQ(*finder.trust_domain(**finder.open(source), source, "secret"), "");
 }
 
