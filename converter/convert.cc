@@ -26,8 +26,22 @@ struct Job {
   oci::ImageSource& from;
   oci::ImageTarget& to;
   const ConvertOptions& options;
+  DataLayerOptions data_layer;
   Progress& progress;
 };
+
+// The frames of what the target's tag names so far. A target that cannot be asked has none.
+std::shared_ptr<const KnownFrames> frames_in(oci::ImageTarget& to, const std::string& tag) {
+  if (to.repository() == nullptr) return nullptr;
+  const std::shared_ptr<oci::ImageSource> source(std::shared_ptr<void>(), to.repository());
+  auto frames = std::make_shared<KnownFrames>();
+  const Status looked = for_each_converted(*source, tag, [&](const ProvedImage& image) -> Status {
+    frames->add(source, image);
+    return {};
+  });
+  if (!looked) log::debug("no frames of the target are known: {}", looked.error().message());
+  return frames;
+}
 
 // Very old images do not say.
 bool is_linux(const oci::Platform& platform) {
@@ -54,7 +68,7 @@ Result<DataLayer> upload_data_layer(Job& job, const PlannedImage& planned,
   const auto upload = [&]() -> Result<DataLayer> {
     IMSY_TRY_ASSIGN(const auto blob, job.to.create_blob());
     IMSY_TRY_ASSIGN(auto layer,
-                    write_data_layer(planned, spool, job.options.data_layer, *blob, job.progress));
+                    write_data_layer(planned, spool, job.data_layer, *blob, job.progress));
     const auto& written = layer.anchor.data_layers[0];
     IMSY_TRY_ASSIGN(const auto arrival, blob->commit(written.blob));
     transfers.add(arrival, written.size);
@@ -300,18 +314,20 @@ Result<oci::Document> convert_index(Job& job, const oci::Document& original,
 Result<ConvertReport> convert(oci::ImageSource& from, const Location& source, oci::ImageTarget& to,
                               const Location& target, const ConvertOptions& options,
                               Progress& progress) {
-  Job job{from, to, options, progress};
+  const std::string tag = target.object.empty() ? "latest" : target.object;
+  Job job{from, to, options, options.data_layer, progress};
   ConvertReport report;
   for (const auto& platform : options.platforms) {
     if (is_linux(platform)) continue;
     return Error(Errc::kInvalid, "platform " + platform_name(platform) + kOnlyLinux);
   }
   IMSY_TRY_ASSIGN(auto document, from.get_manifest(source.object));
+  job.data_layer.known = frames_in(to, tag);
   auto published = oci::is_index(document.media_type)
                        ? convert_index(job, document, report)
                        : convert_single(job, std::move(document), report);
   if (!published) return published.error().with_context(source.text);
-  IMSY_TRY(to.put_manifest(*published, target.object.empty() ? "latest" : target.object));
+  IMSY_TRY(to.put_manifest(*published, tag));
   std::vector<Digest> images;
   for (const auto& image : report.images) images.push_back(image.manifest);
   IMSY_TRY(to.finish(images));

@@ -48,6 +48,7 @@ class FrameWriter {
         output_(output),
         progress_(progress),
         bases_(options.bases),
+        known_(options.known),
         encoder_(cdc::FrameEncoder::describe(options.level)),
         encoders_(options.level),
         pool_("compress", options.jobs) {}
@@ -76,7 +77,7 @@ class FrameWriter {
     metadata_.clear();
     const std::size_t begin = current_.size();
     current_.resize(begin + size);
-    if (bases_) chunks_.push_back(digest);
+    if (bases_ || known_) chunks_.push_back(digest);
     raw_size_ += size;
     return fill(std::span(current_).subspan(begin));
   }
@@ -129,13 +130,11 @@ class FrameWriter {
 
   // On a thread of the pool.
   Bytes encode(ByteSpan raw, std::span<const cdc::ChunkDigest> chunks) {
-    if (bases_) {
-      if (auto known = bases_->find_frame(chunks, raw, encoder_)) {
-        reused_.fetch_add(1, std::memory_order_relaxed);
-        return std::move(*known);
-      }
-    }
-    return encoders_.encode(raw);
+    auto known = bases_ ? bases_->frames().find(chunks, raw, encoder_) : std::nullopt;
+    if (!known && known_) known = known_->find(chunks, raw, encoder_);
+    if (!known) return encoders_.encode(raw);
+    reused_.fetch_add(1, std::memory_order_relaxed);
+    return std::move(*known);
   }
 
   Status write_next() {
@@ -157,11 +156,12 @@ class FrameWriter {
   ByteWriter& output_;
   Progress& progress_;
   const std::shared_ptr<const BaseImages> bases_;
+  const std::shared_ptr<const KnownFrames> known_;
   const std::string encoder_;
   std::atomic<std::uint64_t> reused_{0};  // frames
   Kind kind_;                             // of the frame being filled
   Bytes current_;                         // what is in it
-  std::vector<cdc::ChunkDigest> chunks_;  // likewise, when there are bases
+  std::vector<cdc::ChunkDigest> chunks_;  // likewise, when frames are looked for
   Bytes metadata_;                        // not yet in a frame
   std::uint64_t raw_size_ = 0;
   std::uint64_t stored_size_ = 0;

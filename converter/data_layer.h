@@ -29,6 +29,8 @@ struct DataLayerOptions {
   // What the nodes hold already; may be null. Its chunks get frames of their own, so that who has
   // them fetches no frame for a few new bytes; its frames are not compressed again.
   std::shared_ptr<const BaseImages> bases;
+  // More frames that need not be compressed again; may be null.
+  std::shared_ptr<const KnownFrames> known;
 };
 
 // A tree ready to be written: its objects are the spool's contents, renumbered.
@@ -50,7 +52,7 @@ struct DataLayer {
   std::string encoder;         // of the frames
   std::uint64_t raw_size = 0;  // of the tar
   std::uint64_t frames = 0;
-  std::uint64_t reused_frames = 0;  // taken from bases
+  std::uint64_t reused_frames = 0;  // not compressed again
   std::uint64_t chunks = 0;
   std::uint64_t manifest_size = 0;
   std::uint64_t mount_size = 0;  // the part of the manifest that a mount needs

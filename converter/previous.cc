@@ -10,7 +10,7 @@ namespace imsy::converter {
 namespace {
 
 // Counts up when the same original and options give other bytes than before.
-constexpr int kOutputVersion = 1;
+constexpr int kOutputVersion = 2;
 
 std::string note(const std::map<std::string, std::string>& annotations, std::string_view key) {
   const auto found = annotations.find(std::string(key));
@@ -64,8 +64,10 @@ Result<Previous> look_at(oci::Repository& target, const Digest& original, const 
 }  // namespace
 
 std::string options_text(const DataLayerOptions& options, const cdc::Profile& profile) {
-  const auto& [level, jobs, chunker, bases] = options;  // all members, so that none is missed
+  // All members, so that none is missed.
+  const auto& [level, jobs, chunker, bases, known] = options;
   static_cast<void>(jobs);
+  static_cast<void>(known);
   return "output " + std::to_string(kOutputVersion) + ", " + cdc::FrameEncoder::describe(level) +
          ", chunker " + std::to_string(static_cast<int>(chunker.algorithm)) + " " +
          std::to_string(chunker.size_min) + " " + std::to_string(chunker.size_avg) + " " +

@@ -157,7 +157,7 @@ TEST_F(RepeatedTest, WhatLacksAPartIsConverted) {
     EXPECT_TRUE(server_.blob(part));
   }
   // Manifests that are gone, or that the registry cannot give now.
-  for (const Digest& gone : {first_.images[0].manifest, first_.images[0].artifact}) {
+  for (const Digest& gone : {first_.images[0].manifest, *first_.images[0].artifact}) {
     server_.fault("GET", "/manifests/" + gone.to_string(), 1,
                   [](const FakeRequest&, FakeResponse& response) {
                     response = FakeResponse();
