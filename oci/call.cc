@@ -70,9 +70,10 @@ struct Caller::Call {
   unsigned redirects = 0;
   unsigned retries = 0;
   unsigned challenges = 0;
-  bool from_memory = false;    // target was remembered, not told by the registry just now
-  bool returned_home = false;  // was refused elsewhere and came back to the registry
-  bool body_started = false;   // on_body has seen something
+  bool from_memory = false;      // target was remembered, not told by the registry just now
+  bool returned_home = false;    // was refused elsewhere and came back to the registry
+  bool body_started = false;     // on_body has seen something
+  std::optional<Error> failure;  // the last one
 };
 
 std::shared_ptr<Caller> Caller::create(HttpClient& http, Url root, const RegistryOptions& options) {
@@ -107,6 +108,7 @@ Caller::Caller(HttpClient& http, Url root, const RegistryOptions& options)
       tls_away_(tls_beyond(host_)),
       repository_(options.repository),
       first_retry_delay_(options.first_retry_delay),
+      patient_(options.patient),
       backoff_(options.first_retry_delay) {}
 
 std::string Caller::url(const std::string& path) const {
@@ -167,16 +169,28 @@ void Caller::begin(const CallPtr& call) {
 
 void Caller::attempt(const CallPtr& call) {
   if (!call->done) return;  // cancelled meanwhile
-  if (!at_registry(*call)) return transmit(call, std::string());
-  if (const auto now = Clock::now(); now < not_before_) {
-    http_.call_after(std::chrono::ceil<milliseconds>(not_before_ - now),
+  const auto health = http_.health(call->target.origin());
+  const auto now = Clock::now();
+  if (!patient_ && !health->admit(now)) return turned_away(call);
+  if (const auto then = health->not_before(); now < then) {
+    http_.call_after(std::chrono::ceil<milliseconds>(then - now),
                      [self = shared_from_this(), call] { self->attempt(call); });
     return;
   }
-  if (!authorizer_) return transmit(call, std::string());
+  if (!at_registry(*call) || !authorizer_) return transmit(call, std::string());
   authorizer_->header([self = shared_from_this(), call](const Result<std::string>& value) {
     self->transmit(call, value);
   });
+}
+
+// The server is ailing. At a remembered place the registry may know another one.
+void Caller::turned_away(const CallPtr& call) {
+  forget_target_of(*call);
+  if (call->from_memory && return_home(call)) return;
+  if (call->failure) return finish(call, *call->failure);
+  finish(call, Error(Errc::kUnavailable,
+                     call->request.method + " " + call->target.shown() +
+                         ": not asked now, as it has not answered lately or is busy"));
 }
 
 void Caller::transmit(const CallPtr& call, const Result<std::string>& authorization) {
@@ -219,7 +233,10 @@ HttpRequest Caller::request_for(const CallPtr& call, const std::string& authoriz
 
 void Caller::answered(const CallPtr& call, Result<HttpResponse> result) {
   if (!result) {
+    call->failure = result.error();
+    forget_target_of(*call);
     if (is_transient(result.error().code()) && try_again(call, milliseconds(0))) return;
+    if (call->from_memory && return_home(call)) return;
     return finish(call, std::move(result));
   }
   const HttpResponse& response = *result;
@@ -231,15 +248,17 @@ void Caller::answered(const CallPtr& call, Result<HttpResponse> result) {
   if (is_redirect(response.status) && may_follow(call->request, response.status)) {
     return follow(call, response);
   }
+  if (response.status / 100 != 2) forget_target_of(*call);
   if (is_busy(response.status)) {
-    const milliseconds wanted = retry_after(response.header("retry-after"), std::time(nullptr));
-    if (at_registry(*call)) not_before_ = std::max(not_before_, Clock::now() + wanted);
-    if (try_again(call, wanted)) return;
+    if (try_again(call, retry_after(response.header("retry-after"), std::time(nullptr)))) return;
   } else if (response.status / 100 == 4 && return_home(call)) {
+    return;
+  } else if (response.status / 100 == 5 && call->from_memory && return_home(call)) {
     return;
   } else if (response.status / 100 == 2) {
     const auto size = call->policy.body_size;
     if (size && response.body.size() != *size) {
+      forget_target_of(*call);
       if (try_again(call, milliseconds(0))) return;
       return finish(call,
                     Error(Errc::kUnavailable, call->request.method + " " + call->target.shown() +
@@ -277,7 +296,6 @@ void Caller::follow(const CallPtr& call, const HttpResponse& response) {
 bool Caller::try_again(const CallPtr& call, milliseconds at_least) {
   if (!call->policy.repeat || call->body_started || call->retries == kRetriesMax) return false;
   ++call->retries;
-  if (call->from_memory) targets_.erase(call->first.text);  // the registry may know a better place
   http_.call_after(std::max(at_least, backoff_.delay(call->retries)),
                    [self = shared_from_this(), call] {
                      if (call->done) self->begin(call);
@@ -290,9 +308,18 @@ bool Caller::return_home(const CallPtr& call) {
   const bool away = call->target.text != call->first.text;
   if (!away || call->returned_home || call->body_started) return false;
   call->returned_home = true;
-  targets_.erase(call->first.text);
   begin(call);
   return true;
+}
+
+void Caller::forget_target_of(const Call& call) {
+  if (call.target.text != call.first.text) targets_.erase(call.first.text);
+}
+
+void Caller::forget_target(const std::string& url) {
+  http_.call_after(milliseconds(0), [self = shared_from_this(), url] {
+    if (const auto parsed = parse_url(url)) self->targets_.erase(parsed->text);
+  });
 }
 
 void Caller::remember(const CallPtr& call) {

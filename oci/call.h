@@ -9,7 +9,12 @@
 //     elsewhere is connected to only in networks where the registry may lead us (oci/address.h).
 //   * A request that may be repeated is, at most 5 times, after 429, 502, 503, 504, a broken
 //     connection or a stall: with jittered back-off, and not before Retry-After (up to 30 s), which
-//     holds back every other request to this registry too.
+//     holds back every other request to the same server too, whatever the repository.
+//   * Who is not patient asks no server that is ailing or wants to be left alone (oci/health.h),
+//   and
+//     is answered kUnavailable instead.
+//   * Where a redirect led is forgotten as soon as anything fails there; the registry is then asked
+//     again, once for each call.
 //   * A request whose body has been given to on_body in part is not repeated: the caller knows
 //     where it was.
 // Threads: send(), cancel(), perform() from any thread; perform() not from the HTTP client's. All
@@ -53,6 +58,8 @@ class Caller : public std::enable_shared_from_this<Caller> {
   std::shared_ptr<Call> send(HttpRequest request, const CallPolicy& policy, Done done);
   // Ends the call with kCancelled if it is still open.
   void cancel(const std::shared_ptr<Call>& call);
+  // Forgets where redirects of this URL have led.
+  void forget_target(const std::string& url);
   // send() and wait.
   Result<HttpResponse> perform(HttpRequest request, const CallPolicy& policy = {});
 
@@ -75,6 +82,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   bool at_registry(const Call& call) const;
   void begin(const CallPtr& call);
   void attempt(const CallPtr& call);
+  void turned_away(const CallPtr& call);
   void transmit(const CallPtr& call, const Result<std::string>& authorization);
   HttpRequest request_for(const CallPtr& call, const std::string& authorization);
   void answered(const CallPtr& call, Result<HttpResponse> result);
@@ -82,6 +90,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   void follow(const CallPtr& call, const HttpResponse& response);
   bool try_again(const CallPtr& call, std::chrono::milliseconds at_least);
   bool return_home(const CallPtr& call);
+  void forget_target_of(const Call& call);
   void remember(const CallPtr& call);
   static void finish(const CallPtr& call, Result<HttpResponse> result);
 
@@ -92,12 +101,12 @@ class Caller : public std::enable_shared_from_this<Caller> {
   const std::shared_ptr<const Tls> tls_away_;  // towards where it leads us
   const std::string repository_;
   const std::chrono::milliseconds first_retry_delay_;
+  const bool patient_;
   std::shared_ptr<Authorizer> authorizer_;  // constant after construction; null: anonymous
 
   // Only on the HTTP client's thread.
   Backoff backoff_;
   Network network_ = Network::kPublic;  // where the registry answered from
-  Clock::time_point not_before_{};      // it has asked to be left alone until then
   std::map<std::string, Url> targets_;  // where redirects of an URL have led
 };
 

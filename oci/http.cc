@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <deque>
 #include <map>
 #include <optional>
@@ -21,6 +22,7 @@
 
 #include "common/mutex.h"
 #include "common/thread_pool.h"
+#include "oci/retry.h"
 #include "oci/url.h"
 
 namespace imsy::oci {
@@ -34,6 +36,7 @@ constexpr std::size_t kHeaderLinesLimit = 128;
 constexpr int kInterimLimit = 10;
 constexpr std::uint64_t kErrorBodyLimit = 64u << 10;
 constexpr std::size_t kIdleHandles = 32;
+constexpr std::size_t kOriginsMax = 1024;  // whose health is kept while nobody asks them
 constexpr long kReceiveBuffer = 128L << 10;
 constexpr long kSendBuffer = 256L << 10;
 
@@ -112,6 +115,9 @@ struct Transfer {
   HttpResponse response;
 
   std::string origin;
+  std::shared_ptr<HostHealth> health;  // of the origin
+  Clock::time_point sent_at;
+  bool body_arrives = false;
   std::string shown;  // "GET https://host/path", for messages
   CURL* easy = nullptr;
   curl_slist* header_list = nullptr;
@@ -145,11 +151,27 @@ struct Transfer {
     return fail(Errc::kDenied,
                 "an address of this kind is not allowed here: " + std::string(address));
   }
+  void measure_beginning();
+  void measure_end();
   bool take_header(std::string_view line);
   bool take_body(ByteSpan piece);
   // Bytes of request and response so far.
   std::uint64_t progress() const;
 };
+
+void Transfer::measure_beginning() {
+  const auto now = Clock::now();
+  if (sent) {
+    health->measured_round_trip(
+        std::chrono::duration_cast<std::chrono::microseconds>(now - sent_at));
+  }
+  health->body_began(now);
+  body_arrives = true;
+}
+
+void Transfer::measure_end() {
+  if (std::exchange(body_arrives, false)) health->body_ended(Clock::now(), body_bytes);
+}
 
 bool Transfer::take_header(std::string_view line) {
   header_bytes += line.size();
@@ -170,6 +192,7 @@ bool Transfer::take_header(std::string_view line) {
   line = trimmed(line);
   if (line.empty()) {
     headers_done = response.status >= 200;
+    if (headers_done) measure_beginning();
     return !headers_done || !request.on_headers || accept(request.on_headers(response));
   }
   const std::size_t colon = line.find(':');
@@ -248,6 +271,7 @@ int on_request(void* self, char* peer, char*, int, int) {
   if (!transfer.allowed(peer)) return CURL_PREREQFUNC_ABORT;
   transfer.error.reset();  // another address of the same name may have been refused
   transfer.response.peer_address = peer;
+  transfer.sent_at = Clock::now();
   if (!transfer.sent) {
     transfer.sent = true;
     transfer.on_sent();
@@ -433,6 +457,7 @@ struct HttpClient::Impl {
   void wake();
   void call_after(milliseconds delay, std::function<void()> action);
   void run_aside(std::function<void()> task);
+  std::shared_ptr<HostHealth> health(const std::string& origin);
 
   // Constant after construction.
   const HttpOptions options;
@@ -474,10 +499,14 @@ struct HttpClient::Impl {
   int poll_timeout() const;
   void drain();
   Status outcome_of(const Transfer& transfer, CURLcode code) const;
+  static void note_health(const Transfer& transfer, const Status& outcome);
 
   Mutex aside_mu_;
   std::unique_ptr<ThreadPool> aside_ IMSY_GUARDED_BY(aside_mu_);  // made when first needed
   bool aside_closed_ IMSY_GUARDED_BY(aside_mu_) = false;
+
+  Mutex health_mu_;
+  std::map<std::string, std::shared_ptr<HostHealth>> health_ IMSY_GUARDED_BY(health_mu_);
 
   Mutex mu_;
   Inbox inbox_ IMSY_GUARDED_BY(mu_);
@@ -569,6 +598,16 @@ void HttpClient::Impl::run_aside(std::function<void()> task) {
   task();  // the client is being destroyed; nobody is kept waiting any more
 }
 
+std::shared_ptr<HostHealth> HttpClient::Impl::health(const std::string& origin) {
+  const MutexLock lock(health_mu_);
+  if (health_.size() >= kOriginsMax && !health_.contains(origin)) {
+    std::erase_if(health_, [](const auto& entry) { return entry.second.use_count() == 1; });
+  }
+  std::shared_ptr<HostHealth>& found = health_[origin];
+  if (found == nullptr) found = std::make_shared<HostHealth>();
+  return found;
+}
+
 HttpClient::Impl::Inbox HttpClient::Impl::take_inbox() {
   const MutexLock lock(mu_);
   Inbox taken = std::move(inbox_);
@@ -606,6 +645,7 @@ void HttpClient::Impl::accept(TransferPtr transfer) {
     transfer->done(prepared.error());
     return;
   }
+  transfer->health = health(transfer->origin);
   Origin& origin = origins_[transfer->origin];
   if (origin.open < std::max(1u, options.connections_per_host)) {
     ++origin.open;
@@ -668,11 +708,30 @@ void HttpClient::Impl::close(RequestId id, Result<void> outcome) {
   const TransferPtr transfer = std::move(found->second);
   open_.erase(found);
   release(*transfer);
+  transfer->measure_end();
+  note_health(*transfer, outcome);
   give_turn(transfer->origin);
   if (outcome) {
     transfer->done(std::move(transfer->response));
   } else {
     transfer->done(std::move(outcome).error());
+  }
+}
+
+// What we end ourselves, or refuse of an answer, says nothing of whether the server works.
+void HttpClient::Impl::note_health(const Transfer& transfer, const Status& outcome) {
+  HostHealth& health = *transfer.health;
+  if (!outcome && (transfer.error || outcome.error().code() == Errc::kCancelled)) return;
+  const auto now = Clock::now();
+  const int status = transfer.response.status;
+  if (outcome && is_busy(status)) {
+    health.hold_until(now +
+                      retry_after(transfer.response.header("retry-after"), std::time(nullptr)));
+  }
+  if (outcome && status < 500) {
+    health.succeeded();
+  } else {
+    health.failed(now);
   }
 }
 
@@ -715,11 +774,13 @@ void HttpClient::Impl::watch_idle(RequestId id) {
     if (again == open_.end()) return;
     Transfer& transfer = *again->second;
     const std::uint64_t now = transfer.progress();
-    const auto least =
-        std::max<std::uint64_t>(1, static_cast<std::uint64_t>(window.count()) / 1000);
-    if (!transfer.rested && now - transfer.window_bytes < least) {
-      close(id, Error(Errc::kTimeout, transfer.shown + ": no progress for " +
-                                          std::to_string(window.count()) + " ms"));
+    const std::uint64_t came = now - transfer.window_bytes;
+    const std::uint64_t wanted =
+        transfer.request.min_rate * static_cast<std::uint64_t>(window.count()) / 1000;
+    if (!transfer.rested && came < std::max<std::uint64_t>(1, wanted)) {
+      close(id,
+            Error(Errc::kTimeout, transfer.shown + ": only " + std::to_string(came) +
+                                      " bytes within " + std::to_string(window.count()) + " ms"));
       return;
     }
     transfer.window_bytes = now;
@@ -810,6 +871,10 @@ void HttpClient::call_after(milliseconds delay, std::function<void()> action) {
 
 void HttpClient::run_aside(std::function<void()> task) {
   impl_->run_aside(std::move(task));
+}
+
+std::shared_ptr<HostHealth> HttpClient::health(const std::string& origin) {
+  return impl_->health(origin);
 }
 
 Result<HttpResponse> HttpClient::perform(HttpRequest request) {

@@ -14,6 +14,7 @@
 //   in the order of start(). A paused transfer keeps its place.
 //   * TLS 1.2 or newer; certificates and host names are checked unless the request's Tls says
 //     otherwise. Sockets are close-on-exec.
+//   * What each answer shows of its origin is kept: failures, Retry-After, round trip, bandwidth.
 //   * Messages name method, host and path, never the query or a header.
 // Errors: kInvalid (request malformed, a limit exceeded, the server does not speak TLS), kDenied
 //   (certificate not trusted, address not allowed), kTimeout, kUnavailable (cannot connect, broken
@@ -34,6 +35,7 @@
 
 #include "common/bytes.h"
 #include "common/result.h"
+#include "oci/health.h"
 #include "oci/tls.h"
 
 namespace imsy::oci {
@@ -71,9 +73,10 @@ struct HttpRequest {
   // HttpClient::wake() is called. Null: never pauses.
   std::function<bool()> should_pause;
   std::chrono::milliseconds connect_timeout{10'000};
-  // A transfer slower than 1 byte/s over this time is ended with kTimeout; counted from when the
-  // request is sent, not while it is paused.
+  // A transfer that brings fewer than `min_rate` bytes/s over such a time is ended with kTimeout;
+  // counted from when the request is sent, not while it is paused.
   std::chrono::milliseconds idle_timeout{30'000};
+  std::uint64_t min_rate = 1;
   // Limit for the whole transfer, from when its turn has come; zero: none.
   std::chrono::milliseconds total_timeout{0};
 };
@@ -117,6 +120,8 @@ class HttpClient {
   // Runs `task`, which may wait for the disk or another process, on one of two threads kept for
   // that; for callbacks, which must not. The destructor waits for it.
   void run_aside(std::function<void()> task);
+  // Of "https://host:port", shared by all who ask there; never null. From any thread.
+  std::shared_ptr<HostHealth> health(const std::string& origin);
   // start() and wait for `done`. Not from the client's thread.
   Result<HttpResponse> perform(HttpRequest request);
 

@@ -92,8 +92,12 @@ Result<std::string> manifest_type(const HttpResponse& response, const std::strin
 
 class RegistryClient : public Registry {
  public:
-  RegistryClient(std::shared_ptr<Caller> caller, std::shared_ptr<Caller> mounter, std::string name)
-      : caller_(std::move(caller)), mounter_(std::move(mounter)), name_(std::move(name)) {}
+  RegistryClient(std::shared_ptr<Caller> caller, std::shared_ptr<Caller> mounter, std::string name,
+                 std::chrono::milliseconds rate_window)
+      : caller_(std::move(caller)),
+        mounter_(std::move(mounter)),
+        name_(std::move(name)),
+        rate_window_(rate_window) {}
 
   std::string name() const override { return name_; }
   bool used_credential() const override { return caller_->used_credential(); }
@@ -120,8 +124,11 @@ class RegistryClient : public Registry {
   Status put_manifest(const Document& document, const std::string& tag) override;
   Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
   Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
-  void read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
-                  std::uint64_t length, RangeDone done) override;
+  Cancel read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
+                    std::uint64_t length, RangeDone done) override;
+  void distrust(const Digest& blob) override {
+    caller_->forget_target(caller_->url("blobs/" + blob.to_string()));
+  }
 
  private:
   Result<std::optional<Index>> ask_referrers(const Digest& subject);
@@ -130,6 +137,7 @@ class RegistryClient : public Registry {
   const std::shared_ptr<Caller> caller_;
   const std::shared_ptr<Caller> mounter_;  // of blobs of other repositories
   const std::string name_;
+  const std::chrono::milliseconds rate_window_;
   std::atomic<bool> keeps_referrers_{false};  // it has the referrers API
 };
 
@@ -286,32 +294,37 @@ Result<Bytes> RegistryClient::read_part(const Descriptor& blob, std::uint64_t of
   return future.get();
 }
 
-void RegistryClient::read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
-                                std::uint64_t length, RangeDone done) {
+Registry::Cancel RegistryClient::read_range(const Digest& blob, std::uint64_t blob_size,
+                                            std::uint64_t offset, std::uint64_t length,
+                                            RangeDone done) {
   const std::string what = name_ + ": blob " + blob.to_string();
   if (length == 0 || offset > blob_size || length > blob_size - offset) {
     caller_->http().call_after(std::chrono::milliseconds(0), [what, done = std::move(done)] {
       done(Error(Errc::kInvalid, what + ": a range outside of the blob was asked for"));
     });
-    return;
+    return [] {};
   }
   const ContentRange wanted{offset, length, blob_size};
   HttpRequest request;
   request.url = caller_->url("blobs/" + blob.to_string());
   request.headers.emplace_back("Range", wanted.to_range_header());
   request.body_limit = length;
+  request.idle_timeout = rate_window_;
+  request.min_rate = kMinRate;
   request.on_headers = [what, wanted](const HttpResponse& response) {
     return check_range(response, wanted, what);
   };
   CallPolicy policy;
   policy.remember_target = true;
   policy.body_size = length;
-  caller_->send(std::move(request), policy,
-                [what, done = std::move(done)](Result<HttpResponse> response) {
-                  if (!response) return done(response.error().with_context(what));
-                  if (response->status / 100 != 2) return done(status_error(*response, what));
-                  done(std::move(response->body));
-                });
+  const auto call = caller_->send(std::move(request), policy,
+                                  [what, done = std::move(done)](Result<HttpResponse> response) {
+                                    if (!response) return done(response.error().with_context(what));
+                                    if (response->status / 100 != 2)
+                                      return done(status_error(*response, what));
+                                    done(std::move(response->body));
+                                  });
+  return [caller = caller_, call] { caller->cancel(call); };
 }
 
 }  // namespace
@@ -329,8 +342,8 @@ Result<std::shared_ptr<Registry>> Registry::open(HttpClient& http, RegistryOptio
   const std::string name = options.host.name() + "/" + options.repository;
   auto mounter = Caller::create(http, *root, options);
   auto caller = Caller::create(http, *root, options);
-  return std::shared_ptr<Registry>(
-      std::make_shared<RegistryClient>(std::move(caller), std::move(mounter), name));
+  return std::shared_ptr<Registry>(std::make_shared<RegistryClient>(
+      std::move(caller), std::move(mounter), name, options.rate_window));
 }
 
 }  // namespace imsy::oci

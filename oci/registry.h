@@ -5,11 +5,11 @@
 //     asked for and exactly that many bytes; a 200 is accepted only when the whole blob was asked.
 //   * Redirects (at most 5) are followed by hand: http and https only, never from https to http;
 //     Authorization is dropped when scheme, host or port change. The final location of a blob is
-//     remembered while it works; a 4xx from it sends us back to the registry once.
+//     remembered until anything fails there; that sends us back to the registry once.
 //   * 401 is answered from docker's configuration by basic or bearer (one token per scope, one
 //     refresh in flight per scope, asked anew shortly before it expires, by a monotonic clock).
 //   * 429, 502, 503, 504 and broken connections are tried again (at most 5 times, jittered
-//     back-off, Retry-After clamped to 30 s).
+//     back-off, Retry-After clamped to 30 s), and so are ranges that come slower than kMinRate.
 // Threads: all methods from any thread. The synchronous ones wait for the network; read_range()
 //   does not, and may be called from a thread that must not wait.
 #pragma once
@@ -27,12 +27,19 @@
 
 namespace imsy::oci {
 
+inline constexpr std::uint64_t kMinRate = 4u << 10;  // bytes/s
+
 struct RegistryOptions {
   Host host;
   std::string repository;  // "library/ubuntu"
   std::shared_ptr<const Credentials> credentials = std::make_shared<DockerConfig>();  // not null
-  bool push = false;                                 // ask for push scope in tokens
+  bool push = false;  // ask for push scope in tokens
+  // False, for who has other places to ask: while a server has not answered several times in a row,
+  // or has asked to be left alone, requests to it fail with kUnavailable at once.
+  bool patient = true;
   std::chrono::milliseconds first_retry_delay{200};  // about; the following ones double
+  // A range that comes slower than kMinRate over this time breaks off, and is tried again.
+  std::chrono::milliseconds rate_window{20'000};
 };
 
 class Registry : public Repository {
@@ -42,11 +49,18 @@ class Registry : public Repository {
   static Result<std::shared_ptr<Registry>> open(HttpClient& http, RegistryOptions options);
 
   using RangeDone = std::function<void(Result<Bytes>)>;
+  using Cancel = std::function<void()>;
   // Bytes [offset, offset+length) of a blob of `blob_size` bytes. Never waits; `done` runs once, on
   // the HTTP client's thread, and must not wait either. The bytes are as the registry sent them,
   // not verified: the caller has the digests. `length` must be > 0 and lie inside the blob.
-  virtual void read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
-                          std::uint64_t length, RangeDone done) = 0;
+  // What is returned ends the request with kCancelled if it is still open, and does not wait; from
+  // any thread, as long as the HTTP client exists.
+  virtual Cancel read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
+                            std::uint64_t length, RangeDone done) = 0;
+
+  // The bytes that came of this blob were wrong: the next request for it asks the registry itself
+  // where it lies. Never waits.
+  virtual void distrust(const Digest& blob) = 0;
 
   // True when some request so far needed a credential, or carried what the host's configuration
   // adds; such content is not public.

@@ -41,9 +41,12 @@ Result<Bytes> read_range(oci::Registry& registry, const Digest& blob, std::uint6
   const std::stop_callback give_up(stop, [&arrival] {
     arrival->arrive(Error(Errc::kCancelled, "imsy-snapshotter is stopping"));
   });
-  registry.read_range(blob, blob_size, offset, length,
-                      [arrival](Result<Bytes> bytes) { arrival->arrive(std::move(bytes)); });
-  return arrival->wait(deadline);
+  const auto cancel =
+      registry.read_range(blob, blob_size, offset, length,
+                          [arrival](Result<Bytes> bytes) { arrival->arrive(std::move(bytes)); });
+  auto result = arrival->wait(deadline);
+  cancel();
+  return result;
 }
 
 Result<cdc::FetchedManifest> fetch_manifest(oci::Registry& registry, const cdc::Anchor& anchor,

@@ -156,6 +156,7 @@ Result<std::shared_ptr<oci::Registry>> RegistryFinder::open(const Source& source
   options.host = host;
   options.repository = source.repository;
   options.credentials = credentials();
+  options.patient = false;
   IMSY_TRY_ASSIGN(auto registry, oci::Registry::open(http_, std::move(options)));
   open_[name] = {std::move(host), registry};
   return registry;

@@ -226,6 +226,48 @@ TEST(Http, EndsATransferThatStalls) {
   EXPECT_EQ(result.error().code(), Errc::kTimeout);
 }
 
+TEST(Http, EndsATransferThatDrips) {
+  FakeRegistry server;
+  FakeResponse response = ok(noise(10'000));
+  response.drip = milliseconds(5);
+  answer(server, response);
+  HttpClient client;
+  HttpRequest request = get(server, "/x");
+  request.idle_timeout = milliseconds(200);
+  request.min_rate = 10'000;
+  const auto result = client.perform(request);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), Errc::kTimeout);
+}
+
+TEST(Http, KeepsWhatAnswersShowOfAnOrigin) {
+  FakeRegistry server;
+  HttpClient client;
+  const auto health = client.health(server.endpoint());
+  EXPECT_EQ(client.health(server.endpoint()), health);
+  EXPECT_NE(client.health("https://other.example:443"), health);
+  EXPECT_FALSE(health->cost().round_trip);
+  answer(server, ok("x"));
+  ASSERT_TRUE(client.perform(get(server, "/x")));
+  EXPECT_TRUE(health->cost().round_trip);
+  const auto expect_well = [&](bool well) {
+    EXPECT_EQ(health->admit(std::chrono::steady_clock::now()), well);
+  };
+  // What we refuse says nothing of the server.
+  HttpRequest small = get(server, "/x");
+  small.body_limit = 0;
+  for (int i = 0; i < 20; ++i) EXPECT_FALSE(client.perform(small));
+  expect_well(true);
+  FakeResponse busy = ok("");
+  busy.status = 429;
+  busy.set("Retry-After", "30");
+  server.clear_faults();
+  answer(server, busy);
+  ASSERT_TRUE(client.perform(get(server, "/x")));
+  expect_well(false);
+  EXPECT_GT(health->not_before(), std::chrono::steady_clock::now());
+}
+
 TEST(Http, RefusesMalformedRequestsBeforeTheyAreSent) {
   FakeRegistry server;
   HttpClient client;

@@ -229,6 +229,9 @@ TEST_F(RegistryTest, TriesBusyServersAgainWithinLimits) {
 
 TEST_F(RegistryTest, RetryAfterHoldsBackEveryRequest) {
   auto registry = open(options_for(server_));
+  RegistryOptions options = options_for(server_);
+  options.repository = "library/other";
+  const auto elsewhere = open(options);
   server_.fault("GET", "/blobs/", 1, [](const FakeRequest&, FakeResponse& response) {
     response.status = 429;
     response.set("Retry-After", "1");
@@ -237,14 +240,64 @@ TEST_F(RegistryTest, RetryAfterHoldsBackEveryRequest) {
   std::promise<Result<Bytes>> answer;
   registry->read_range(blob_, 1000, 0, 5,
                        [&](Result<Bytes> first) { answer.set_value(std::move(first)); });
-  std::vector<std::promise<void>> others(5);
+  std::vector<std::promise<void>> others(6);
   EXPECT_TRUE(answer.get_future().get());
-  for (auto& other : others) {
-    registry->read_range(blob_, 1000, 0, 5, [&](const Result<Bytes>&) { other.set_value(); });
+  for (std::size_t i = 0; i < others.size(); ++i) {
+    (i % 2 == 0 ? registry : elsewhere)
+        ->read_range(blob_, 1000, 0, 5, [&, i](const Result<Bytes>&) { others[i].set_value(); });
   }
   for (auto& other : others) other.get_future().wait();
   EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(990));
-  EXPECT_EQ(server_.log().size(), 7u);
+  EXPECT_EQ(server_.log().size(), 8u);
+}
+
+TEST_F(RegistryTest, ImpatientCallersDoNotAskAnAilingServer) {
+  RegistryOptions options = options_for(server_);
+  options.patient = false;
+  const auto impatient = open(options);
+  const auto patient = open(options_for(server_));
+  const auto health = http_.health(server_.endpoint());
+  const auto later = std::chrono::steady_clock::now() + std::chrono::hours(1);
+  for (int i = 0; i < 5; ++i) health->failed(later);
+  expect_range_error(range(*impatient, blob_, 1000, 10, 20), Errc::kUnavailable);
+  EXPECT_TRUE(server_.log().empty());
+  EXPECT_TRUE(range(*patient, blob_, 1000, 10, 20)) << "who has nowhere else to ask tries";
+  EXPECT_TRUE(range(*impatient, blob_, 1000, 10, 20)) << "and it has answered";
+  health->hold_until(later);
+  expect_range_error(range(*impatient, blob_, 1000, 10, 20), Errc::kUnavailable);
+  EXPECT_EQ(server_.log().size(), 2u);
+}
+
+TEST_F(RegistryTest, ARangeThatDripsIsTriedAgain) {
+  RegistryOptions options = options_for(server_);
+  options.rate_window = std::chrono::milliseconds(100);
+  const auto registry = open(options);
+  const auto drip = [](const FakeRequest&, FakeResponse& response) {
+    response.drip = std::chrono::milliseconds(20);
+  };
+  server_.fault("GET", "/blobs/", 2, drip);
+  EXPECT_EQ(*range(*registry, blob_, 1000, 10, 500), content_.substr(10, 500));
+  EXPECT_GE(server_.log().size(), 3u);
+  server_.fault("GET", "/blobs/", FakeRegistry::kAlways, drip);
+  expect_range_error(range(*registry, blob_, 1000, 10, 500), Errc::kTimeout);
+}
+
+TEST_F(RegistryTest, ARangeCanBeCancelled) {
+  server_.fault("GET", "/blobs/", FakeRegistry::kAlways,
+                [](const FakeRequest&, FakeResponse& response) {
+                  response.send_at_most = 5;
+                  response.end = FakeResponse::End::kStall;
+                });
+  auto registry = open(options_for(server_));
+  std::promise<Result<Bytes>> answer;
+  const Registry::Cancel cancel = registry->read_range(
+      blob_, 1000, 0, 100, [&](Result<Bytes> bytes) { answer.set_value(std::move(bytes)); });
+  registry = nullptr;
+  cancel();
+  const auto bytes = answer.get_future().get();
+  ASSERT_FALSE(bytes);
+  EXPECT_EQ(bytes.error().code(), Errc::kCancelled);
+  cancel();  // it is over: nothing happens
 }
 
 TEST_F(RegistryTest, MissingBlobsAreNamed) {
@@ -323,6 +376,42 @@ TEST_F(RegistryTest, RemembersWhereABlobLiesUntilThatFails) {
                 [](const FakeRequest&, FakeResponse& response) { response.status = 403; });
   expect_range_error(range(*registry, blob_, 1000, 10, 20), Errc::kDenied);
   EXPECT_EQ(server_.log().size(), 3u);
+}
+
+TEST_F(RegistryTest, ForgetsWhereABlobLayWhenAnythingFailsThere) {
+  FakeRegistry storage;
+  storage.add_blob(content_);
+  server_.fault("GET", "/blobs/", FakeRegistry::kAlways,
+                [&](const FakeRequest& request, FakeResponse& response) {
+                  response = FakeResponse::redirect(storage.endpoint() + request.path);
+                });
+  auto registry = open(options_for(server_));
+  EXPECT_TRUE(range(*registry, blob_, 1000, 10, 20));
+  std::size_t asked = 1;
+  const std::vector<FakeRegistry::Change> failures = {
+      [](const FakeRequest&, FakeResponse& response) { response.status = 500; },
+      [](const FakeRequest&, FakeResponse& response) { response.status = 503; },
+      [](const FakeRequest&, FakeResponse& response) { response.status = 404; },
+      [](const FakeRequest&, FakeResponse& response) { response.status = 200; },
+      [](const FakeRequest&, FakeResponse& response) {
+        response.set("Content-Range", "bytes 0-19/1000");
+      },
+      [](const FakeRequest&, FakeResponse& response) { response.body.pop_back(); },
+      [](const FakeRequest&, FakeResponse& response) {
+        response.send_at_most = 3;
+        response.end = FakeResponse::End::kReset;
+      },
+  };
+  for (const auto& failure : failures) {
+    storage.fault("GET", "", 1, failure);
+    EXPECT_EQ(*range(*registry, blob_, 1000, 10, 20), content_.substr(10, 20)) << asked;
+    EXPECT_EQ(server_.log().size(), ++asked);
+    EXPECT_TRUE(range(*registry, blob_, 1000, 10, 20));
+    EXPECT_EQ(server_.log().size(), asked) << "the new place is remembered";
+  }
+  registry->distrust(blob_);
+  EXPECT_TRUE(range(*registry, blob_, 1000, 10, 20));
+  EXPECT_EQ(server_.log().size(), ++asked) << "the bytes were wrong";
 }
 
 TEST_F(RegistryTest, FollowsNoMoreThanFiveRedirects) {
