@@ -12,8 +12,9 @@ using std::chrono::milliseconds;
 constexpr std::uint32_t kRecent = (1u << 20) - 1;  // the last twenty answers
 constexpr std::uint32_t kInARow = (1u << 5) - 1;
 constexpr int kFailuresMax = 10;  // among the recent ones
+// Short beside the deadline of a read, which may have nobody else to wait for.
 constexpr milliseconds kFirstPause{1'000};
-constexpr milliseconds kLongestPause{30'000};
+constexpr milliseconds kLongestPause{8'000};
 
 // Shorter samples show how bytes were buffered rather than how they came.
 constexpr milliseconds kSampleTime{50};

@@ -3,7 +3,7 @@
 // An origin is scheme, host and port: a registry, a mirror of it, the storage that it leads to.
 // Promises
 //   * An origin is ailing after five failures in a row, or ten among its last twenty answers. Then
-//     one probe is let through after a pause of about 1 s, which doubles, up to 30 s, with each
+//     one probe is let through after a pause of about 1 s, which doubles, up to 8 s, with each
 //     probe that fails. One success ends that.
 //   * Round trip and bandwidth are smoothed, so that one odd answer says little.
 //   * Told the time, it reads no clock.
