@@ -86,6 +86,8 @@ void Engine::detach(const ImagePtr& image) {
     }
   }
   for (const ReadPtr& read : reads) end_read_later(read, cancelled(kImageGone));
+  // So that the store may give up what no other image has.
+  objects_.clear();
   work_.submit(Urgency::kDemand, [self = shared_from_this(), image, waiting, fills] {
     for (const RequestPtr& request : waiting) {
       for (const std::uint32_t frame : request->frames) {

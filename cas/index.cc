@@ -170,6 +170,10 @@ void Index::drop_chunk(const Digest& digest, const ChunkPlace& place) {
   });
 }
 
+void Index::touch(const cdc::ObjectId& object) {
+  enqueue([&](Queue& queue) { queue.touched.insert(object); });
+}
+
 // False when the thread is to end.
 bool Index::wait_for_work() {
   MutexLock lock(queue_mu_);
@@ -248,6 +252,9 @@ Status Index::write_batch(const Queue& batch) {
                  .bind(3, static_cast<std::int64_t>(place.offset))
                  .run());
   }
+  for (const cdc::ObjectId& object : batch.touched) {
+    IMSY_TRY(writer.touch.bind(1, object).run());
+  }
   for (const Drop& drop : batch.drops) {
     IMSY_TRY(writer.drop_chunk.bind(1, ByteSpan(drop.key))
                  .bind(2, drop.place.object)
@@ -302,22 +309,17 @@ void Index::find_queued(const Queue& queue, const cdc::Chunk& chunk, const cdc::
 
 Status Index::find_written(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
                            const std::string& trust_domain, std::vector<ChunkPlace>& places) {
-  Statement& find_object = reader_->find_object;
-  const std::int64_t any_domain = scope_ == DedupScope::kNode ? 1 : 0;
-  find_object.bind(1, alone).bind(2, trust_domain).bind(3, any_domain);
-  IMSY_TRY_ASSIGN(const bool there, find_object.step());
-  if (there) {
-    places.push_back({alone, 0});
-    find_object.reset();
-  }
   const ChunkKey key = key_of(chunk.digest);
-  Statement& find_chunk = reader_->find_chunk;
-  find_chunk.bind(1, ByteSpan(key)).bind(2, trust_domain).bind(3, any_domain);
+  Statement& find = reader_->find;
+  find.bind(1, ByteSpan(key))
+      .bind(2, trust_domain)
+      .bind(3, std::int64_t{scope_ == DedupScope::kNode})
+      .bind(4, alone);
   for (;;) {
-    IMSY_TRY_ASSIGN(const bool row, find_chunk.step());
+    IMSY_TRY_ASSIGN(const bool row, find.step());
     if (!row) return {};
-    const auto id = find_chunk.digest(0);
-    if (id) places.push_back({*id, static_cast<std::uint64_t>(find_chunk.integer(1))});
+    const auto id = find.digest(0);
+    if (id) places.push_back({*id, static_cast<std::uint64_t>(find.integer(1))});
   }
 }
 

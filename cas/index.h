@@ -22,6 +22,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "cas/layout.h"
@@ -106,6 +107,8 @@ class Index {
   // Bytes of a second trust domain are about to be written to the object: on the disk, it is shared
   // with nobody but those who have brought all of it.
   Status set_mixed(const cdc::ObjectId& object);
+  // Content of the object was used: it is given up later.
+  void touch(const cdc::ObjectId& object);
   // Writes what is queued. kNoSpace and others: it stays queued.
   Status flush();
 
@@ -117,6 +120,19 @@ class Index {
   // record, then puts all on record. kFailedPrecondition when one is not; the image must be known.
   Status mark_resident(const Digest& manifest, const std::function<Status()>& sync);
   Result<std::vector<ImageRow>> images();
+
+  // --- giving up
+  // Objects, complete or not, that no image owns, in the order in which they are to be given up;
+  // without the first `skip`. Look-ups do not wait for it, nor for object_bytes().
+  Result<std::vector<ObjectRow>> unowned_objects(std::size_t limit, std::size_t skip);
+  // Bytes of all complete objects.
+  Result<std::uint64_t> object_bytes();
+  // Calls `remove_file` unless an image owns the object, which none can begin to meanwhile, and
+  // forgets the object. False: it is owned, or still in the index for want of room.
+  Result<bool> remove_unowned(const cdc::ObjectId& object,
+                              const std::function<Status()>& remove_file);
+  // Hints of objects that are not known any more. Goes over all of them.
+  Status drop_stale_chunks();
 
   // --- after a crash
   // All that the files say is in the index: from now on, durably, it is built.
@@ -149,7 +165,10 @@ class Index {
     std::unordered_map<cdc::ObjectId, QueuedObject> objects;
     std::unordered_multimap<ChunkKey, ChunkPlace, ChunkKeyHash> chunks;  // in `objects`
     std::vector<Drop> drops;
-    std::size_t size() const { return objects.size() + chunks.size() + drops.size(); }
+    std::unordered_set<cdc::ObjectId> touched;
+    std::size_t size() const {
+      return objects.size() + chunks.size() + drops.size() + touched.size();
+    }
     QueuedObject& at(const ObjectRow& object);
   };
   struct Writer;  // the connection that writes, and its statements

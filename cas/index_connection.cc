@@ -11,11 +11,12 @@ CREATE TABLE meta(
   key TEXT PRIMARY KEY,
   value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE object(
-  row INTEGER PRIMARY KEY,
+  row INTEGER PRIMARY KEY AUTOINCREMENT,
   id BLOB NOT NULL UNIQUE,
   size INTEGER NOT NULL,
   state INTEGER NOT NULL,
   run INTEGER NOT NULL,
+  used INTEGER NOT NULL,
   trust_domain TEXT);
 CREATE TABLE access(
   object INTEGER NOT NULL,
@@ -46,7 +47,8 @@ INSERT INTO meta VALUES('run', 0), ('clean', 1), ('building', 1);
 // An object that content of several trust domains went into is shared with nobody ('?') but those
 // in access. No domain yet (NULL): nothing of it was fetched.
 constexpr std::string_view kPutObject = R"sql(
-INSERT INTO object(id, size, state, run, trust_domain) VALUES(?1, ?2, ?3, ?4, ?5)
+INSERT INTO object(id, size, state, run, used, trust_domain)
+  VALUES(?1, ?2, ?3, ?4, unixepoch(), ?5)
 ON CONFLICT(id) DO UPDATE SET
   size = excluded.size,
   state = MAX(state, excluded.state),
@@ -57,7 +59,8 @@ ON CONFLICT(id) DO UPDATE SET
 RETURNING row)sql";
 
 constexpr std::string_view kOwnObject = R"sql(
-INSERT INTO object(id, size, state, run, trust_domain) VALUES(?1, ?2, 0, 0, NULL)
+INSERT INTO object(id, size, state, run, used, trust_domain)
+  VALUES(?1, ?2, 0, 0, unixepoch(), NULL)
 ON CONFLICT(id) DO UPDATE SET size = excluded.size
 RETURNING row)sql";
 
@@ -144,6 +147,11 @@ Result<std::unique_ptr<Index::Writer>> Index::Writer::open(const std::string& pa
   IMSY_TRY_ASSIGN(writer->drop_chunk,
                   database.prepare("DELETE FROM chunk WHERE key = ?1 AND offset = ?3 AND "
                                    "object = (SELECT row FROM object WHERE id = ?2)"));
+  IMSY_TRY_ASSIGN(writer->touch,
+                  database.prepare("UPDATE object SET used = unixepoch() WHERE id = ?1"));
+  IMSY_TRY_ASSIGN(writer->count_owners,
+                  database.prepare("SELECT COUNT(*) FROM owner WHERE object = "
+                                   "(SELECT row FROM object WHERE id = ?1)"));
   IMSY_TRY_ASSIGN(writer->own_object, database.prepare(kOwnObject));
   IMSY_TRY_ASSIGN(writer->put_owner,
                   database.prepare("INSERT OR IGNORE INTO owner(image, object) VALUES(?1, ?2)"));
@@ -219,13 +227,13 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
   IMSY_TRY_ASSIGN(reader->database, Database::open(path, Database::Mode::kCreate));
   Database& database = reader->database;
   IMSY_TRY(database.run(kSettings));
-  IMSY_TRY_ASSIGN(reader->find_object,
-                  database.prepare(
-                      std::string("SELECT row FROM object WHERE id = ?1 AND state > 0") + kMayUse));
-  IMSY_TRY_ASSIGN(reader->find_chunk,
-                  database.prepare(std::string("SELECT object.id, offset FROM chunk JOIN object ON "
-                                               "object.row = chunk.object WHERE key = ?1") +
-                                   kMayUse + " LIMIT 8"));
+  IMSY_TRY_ASSIGN(
+      reader->find,
+      database.prepare(
+          std::string("SELECT id, 0 FROM object WHERE id = ?4 AND state > 0") + kMayUse +
+          " UNION ALL SELECT object.id, offset FROM chunk JOIN object ON object.row = chunk.object "
+          "WHERE key = ?1" +
+          kMayUse + " LIMIT 8"));
   IMSY_TRY_ASSIGN(
       reader->standing,
       database.prepare("SELECT state, run, object.trust_domain, access.trust_domain FROM object "

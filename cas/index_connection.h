@@ -29,6 +29,8 @@ struct Index::Writer {
   Statement put_access;    // object row, trust domain
   Statement put_chunk;     // key, object row, offset
   Statement drop_chunk;    // key, object id, offset
+  Statement touch;         // object id
+  Statement count_owners;  // object id -> number
   Statement own_object;    // id, size -> row
   Statement put_owner;     // image row, object row
   Statement set_mixed;     // object id
@@ -48,10 +50,10 @@ struct Index::Reader {
   static Result<std::unique_ptr<Reader>> open(const std::string& path);
 
   Database database;
-  Statement find_object;  // id, trust domain, any domain -> row, when complete
-  Statement find_chunk;   // key, trust domain, any domain -> object id, offset
-  Statement standing;     // id -> state, run, trust domain, one of the others: a row for each
-  Statement resident;     // manifest -> resident
+  Statement find;      // key, trust domain, any domain, id of the object that is the chunk alone
+                       // -> object id, offset
+  Statement standing;  // id -> state, run, trust domain, one of the others: a row for each
+  Statement resident;  // manifest -> resident
 };
 
 }  // namespace imsy::cas

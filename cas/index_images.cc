@@ -20,6 +20,26 @@ SELECT COUNT(*), COALESCE(SUM(size), 0),
                THEN 0 ELSE size END), 0)
 FROM object WHERE state > 0)sql";
 
+constexpr const char* kUsedByRemoved = R"sql(
+UPDATE object SET used = unixepoch() WHERE row IN (SELECT object FROM owner WHERE image = ?1))sql";
+
+// What is incomplete first: only its own image has a use for most of it.
+constexpr const char* kUnowned = R"sql(
+SELECT id, size FROM object
+WHERE NOT EXISTS (SELECT 1 FROM owner WHERE owner.object = object.row)
+ORDER BY state > 0, used, row LIMIT ?1 OFFSET ?2)sql";
+
+constexpr const char* kStaleChunks = R"sql(
+DELETE FROM chunk WHERE key >= ?1 AND key < ?2
+  AND NOT EXISTS (SELECT 1 FROM object WHERE object.row = chunk.object))sql";
+
+// A connection for what takes long.
+Result<Database> open_scan(const Layout& layout) {
+  IMSY_TRY_ASSIGN(auto database, Database::open(layout.index_path(), Database::Mode::kCreate));
+  IMSY_TRY(database.run("PRAGMA temp_store = MEMORY"));
+  return database;
+}
+
 Error unknown_image(const Digest& manifest) {
   return Error(Errc::kFailedPrecondition,
                "image " + manifest.to_string() + " is not in the store: add it first");
@@ -35,12 +55,14 @@ Status Index::add_image(const ImageRow& image, const cdc::Manifest& manifest) {
 
 Status Index::remove_image(const Digest& manifest) {
   MutexLock lock(write_mu_);
+  // What was fetched of its objects must be seen.
+  ignore(flush_locked(), "what cannot be written now is found unowned later");
   Writer& writer = *writer_;
   return durably([&]() -> Status {
     const auto row = writer.image_row(manifest);
     if (!row && row.error().code() == Errc::kNotFound) return {};
     if (!row) return row.error();
-    for (const char* sql : {kRemoveUnfetched, "DELETE FROM owner WHERE image = ?1",
+    for (const char* sql : {kRemoveUnfetched, kUsedByRemoved, "DELETE FROM owner WHERE image = ?1",
                             "DELETE FROM image WHERE row = ?1"}) {
       IMSY_TRY_ASSIGN(auto statement, writer.database.prepare(sql));
       IMSY_TRY(statement.bind(1, *row).run());
@@ -110,6 +132,66 @@ Result<std::vector<Index::ImageRow>> Index::images() {
     IMSY_TRY_ASSIGN(const Digest manifest, list.digest(0));
     found.push_back({manifest, list.text(1), list.text(2)});
   }
+}
+
+Result<std::vector<Index::ObjectRow>> Index::unowned_objects(std::size_t limit, std::size_t skip) {
+  // What cannot be written is not seen: it stays for now.
+  ignore(flush(), "as said");
+  IMSY_TRY_ASSIGN(auto database, open_scan(layout_));
+  IMSY_TRY_ASSIGN(auto list, database.prepare(kUnowned));
+  list.bind(1, static_cast<std::int64_t>(limit)).bind(2, static_cast<std::int64_t>(skip));
+  std::vector<ObjectRow> found;
+  for (;;) {
+    IMSY_TRY_ASSIGN(const bool row, watch(list.step()));
+    if (!row) return found;
+    IMSY_TRY_ASSIGN(const Digest id, list.digest(0));
+    found.push_back({id, static_cast<std::uint64_t>(list.integer(1)), std::nullopt});
+  }
+}
+
+Result<std::uint64_t> Index::object_bytes() {
+  IMSY_TRY_ASSIGN(auto database, open_scan(layout_));
+  IMSY_TRY_ASSIGN(auto sum,
+                  database.prepare("SELECT COALESCE(SUM(size), 0) FROM object WHERE state > 0"));
+  IMSY_TRY_ASSIGN(const std::int64_t bytes, watch(sum.run_for_integer()));
+  return static_cast<std::uint64_t>(bytes);
+}
+
+Result<bool> Index::remove_unowned(const cdc::ObjectId& object,
+                                   const std::function<Status()>& remove_file) {
+  MutexLock lock(write_mu_);
+  if (broken_) return Error(Errc::kCorrupt, "the store's index is broken until the next start");
+  Writer& writer = *writer_;
+  IMSY_TRY_ASSIGN(const auto owners, watch(writer.count_owners.bind(1, object).run_for_integer()));
+  if (owners > 0) return false;
+  // The file first, since the disk may be too full for anything else. A row without a file is found
+  // out by who opens the object, and by the next start after a crash.
+  IMSY_TRY(remove_file());
+  edit_queued(object, [](QueuedObject& queued) { queued.complete = false; });
+  const auto forget = [&]() -> Status {
+    IMSY_TRY_ASSIGN(auto transaction, Transaction::begin(writer.database));
+    for (const char* sql :
+         {"DELETE FROM access WHERE object = (SELECT row FROM object WHERE id = ?1)",
+          "DELETE FROM object WHERE id = ?1"}) {
+      IMSY_TRY_ASSIGN(auto statement, writer.database.prepare(sql));
+      IMSY_TRY(statement.bind(1, object).run());
+    }
+    return transaction.commit();
+  };
+  return watch(forget()).has_value();
+}
+
+Status Index::drop_stale_chunks() {
+  for (unsigned first = 0; first < 256; ++first) {
+    MutexLock lock(write_mu_);
+    const Bytes from(1, static_cast<std::byte>(first));
+    // The end of the last part is greater than every key.
+    const Bytes to = first < 255 ? Bytes(1, static_cast<std::byte>(first + 1))
+                                 : Bytes(sizeof(ChunkKey) + 1, std::byte{0xff});
+    IMSY_TRY_ASSIGN(auto statement, writer_->database.prepare(kStaleChunks));
+    IMSY_TRY(watch(statement.bind(1, ByteSpan(from)).bind(2, ByteSpan(to)).run()));
+  }
+  return {};
 }
 
 Status Index::adopt(const std::vector<Layout::ObjectFile>& files) {

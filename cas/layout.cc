@@ -6,6 +6,7 @@
 #include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@ namespace imsy::cas {
 namespace {
 
 constexpr const char* kManifests = "manifests";
+constexpr const char* kTrash = "trash";
 constexpr const char* kBrokenMark = "index.db.is-broken";
 constexpr int kBrokenKept = 5;
 
@@ -103,7 +105,8 @@ Result<Layout> Layout::open(const std::filesystem::path& root, bool lock) {
   IMSY_TRY(check_root(layout.root_fd_.get(), root));
   if (lock) {
     IMSY_TRY(layout.take_lock());
-    for (const char* name : {"objects", "partial", kManifests}) IMSY_TRY(layout.make_folder(name));
+    for (const char* name : {"objects", "partial", kManifests, kTrash})
+      IMSY_TRY(layout.make_folder(name));
     IMSY_TRY(layout.sync_root());
   }
   return layout;
@@ -218,6 +221,40 @@ Status Layout::remove_object(Place place, const cdc::ObjectId& id) const {
   if (::unlinkat(folder->get(), name.c_str(), 0) == 0 || errno == ENOENT) return {};
   if (errno == EISDIR && ::unlinkat(folder->get(), name.c_str(), AT_REMOVEDIR) == 0) return {};
   return Error::from_errno(errno, "remove " + std::string(folder_name(place)) + "/" + name);
+}
+
+Status Layout::discard_object(const cdc::ObjectId& id, Discard how) const {
+  const std::string name = object_name(id);
+  const auto trash = open_beneath(kTrash, O_PATH | O_DIRECTORY);
+  for (const Place place : {Place::kObjects, Place::kPartial}) {
+    const auto folder = open_folder(place, id, /*create=*/false);
+    if (!folder && folder.error().code() == Errc::kNotFound) continue;
+    if (!folder) return folder.error();
+    const bool moved = how == Discard::kToTrash && trash &&
+                       ::renameat(folder->get(), name.c_str(), trash->get(), name.c_str()) == 0;
+    if (!moved) IMSY_TRY(remove_object(place, id));
+  }
+  return {};
+}
+
+Status Layout::empty_trash() const {
+  IMSY_TRY_ASSIGN(auto folder, open_beneath(kTrash, O_RDONLY | O_DIRECTORY));
+  Status emptied;
+  IMSY_TRY(each_name(std::move(folder), [&](int fd, const char* name) {
+    if (::unlinkat(fd, name, 0) != 0) emptied = Error::from_errno(errno, "empty the trash");
+  }));
+  return emptied;
+}
+
+Result<Layout::FreeSpace> Layout::free_space() const {
+  struct statvfs st {};
+  if (::fstatvfs(root_fd_.get(), &st) != 0) {
+    return Error::from_errno(errno, "statvfs of " + root_.string());
+  }
+  return FreeSpace{.bytes = std::uint64_t{st.f_blocks} * st.f_frsize,
+                   .free_bytes = std::uint64_t{st.f_bavail} * st.f_frsize,
+                   .files = st.f_files,
+                   .free_files = st.f_favail};
 }
 
 Status Layout::each_object(Place place, const std::function<void(const ObjectFile&)>& visit) const {

@@ -6,6 +6,7 @@
 //   partial/<2 hex>/<64 hex>    objects with missing chunks: sparse, of the final size, mode 0644
 //                               (public) or 0600
 //   manifests/<64 hex>          cas/image_file.h
+//   trash/<64 hex>              objects that were given up
 //
 // Promises
 //   * Everything is opened beneath the root's descriptor; no symlink is followed, planted ones
@@ -57,6 +58,11 @@ class Layout {
   // Moves the object to the other place, over what is there.
   Status move_object(const cdc::ObjectId& id, Place to) const;
   Status remove_object(Place place, const cdc::ObjectId& id) const;
+  enum class Discard { kToTrash, kAtOnce };
+  // Takes the object's file away, wherever it is. Without room for its name in the trash it goes at
+  // once. Absent: no error.
+  Status discard_object(const cdc::ObjectId& id, Discard how) const;
+  Status empty_trash() const;
   // Whether a file of so many bytes can be written now; it has no name and is gone at once.
   Status try_room(std::uint64_t bytes) const;
   struct ObjectFile {
@@ -77,6 +83,13 @@ class Layout {
   Result<std::vector<Digest>> manifests() const;
 
   // --- the whole
+  struct FreeSpace {
+    std::uint64_t bytes = 0;  // of the file system
+    std::uint64_t free_bytes = 0;
+    std::uint64_t files = 0;  // 0: it has no such limit
+    std::uint64_t free_files = 0;
+  };
+  Result<FreeSpace> free_space() const;
   // Writes everything in the file system to the disk (syncfs).
   Status sync() const;
   // Makes new names in the root survive a power cut.

@@ -140,7 +140,7 @@ bool StoredObject::has_chunk(std::uint32_t index) {
   const auto state = states_[index].load(std::memory_order_acquire);
   if (state == kUnknown) return verify(index);
   // All are there, but the file could not be moved when the last one came: try again.
-  if (state == kPresent && missing_ == 0) finish();
+  if (state == kPresent && missing_ == 0) ignore(finish(), "then the next one tries");
   return state == kPresent;
 }
 
@@ -158,7 +158,7 @@ bool StoredObject::holds(std::uint32_t index, int fd) const {
 
 bool StoredObject::verify(std::uint32_t index) {
   if (holds(index, fd())) {
-    set_present(index);
+    if (set_present(index)) ignore(finish(), "has_chunk() tries again");
     return true;
   }
   {
@@ -174,26 +174,25 @@ bool StoredObject::verify(std::uint32_t index) {
   return false;
 }
 
-void StoredObject::set_present(std::uint32_t index) {
-  if (states_[index].exchange(kPresent, std::memory_order_acq_rel) == kPresent) return;
-  if (missing_.fetch_sub(1, std::memory_order_acq_rel) == 1) finish();
+// True: it was the last missing one.
+bool StoredObject::set_present(std::uint32_t index) {
+  if (states_[index].exchange(kPresent, std::memory_order_acq_rel) == kPresent) return false;
+  return missing_.fetch_sub(1, std::memory_order_acq_rel) == 1;
 }
 
 // The last missing chunk is there.
-void StoredObject::finish() {
+Status StoredObject::finish() {
   MutexLock lock(mu_);
-  if (missing_ != 0 || complete_) return;
+  if (missing_ != 0 || complete_) return {};
   if (where_ == Where::kPartial) {
     ::fchmod(file_.get(), object_mode(Place::kObjects, is_public()));
-    if (auto moved = layout_.move_object(id_, Place::kObjects); !moved) {
-      log::warn("store {}: {}", layout_.root().string(), moved.error().message());
-      return;
-    }
+    IMSY_TRY(layout_.move_object(id_, Place::kObjects));
     where_ = Where::kObjects;
   }
   if (trust_domain_ && trust_domain_ != kSharedWithNobody) find_rights(*trust_domain_).earn();
   index_.add_complete({id_, size_, trust_domain_});
   complete_.store(true, std::memory_order_release);
+  return {};
 }
 
 Status StoredObject::read(std::uint64_t offset, std::span<std::byte> buffer) {
@@ -332,8 +331,7 @@ Status StoredObject::write(std::uint32_t index, ByteSpan raw, const std::string&
   }
   // A small file's chunk needs no row: the object's name follows from it.
   if (chunks_.size() > 1) index_.add_chunk(chunk.digest, row, chunk.object_offset);
-  set_present(index);
-  return {};
+  return set_present(index) ? finish() : Status();
 }
 
 }  // namespace imsy::cas

@@ -72,8 +72,8 @@ class StoredObject {
   void set_all(ChunkState state);
   bool verify(std::uint32_t index);
   bool holds(std::uint32_t index, int fd) const;
-  void set_present(std::uint32_t index);
-  void finish();
+  bool set_present(std::uint32_t index);
+  Status finish();
   void lose(std::uint32_t index, std::string_view why);
   Status leave_objects() IMSY_REQUIRES(mu_);
   Result<int> writable() IMSY_REQUIRES(mu_);

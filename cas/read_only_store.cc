@@ -23,6 +23,7 @@ class ReadOnlyStore final : public Store {
     IMSY_TRY_ASSIGN(auto image, read_image(layout_, manifest));
     return std::move(image.manifest);
   }
+  Result<std::vector<Digest>> images() override { return refused(); }
   Status remove_image(const Digest&) override { return refused(); }
   Status mark_resident(const cdc::Manifest&) override { return refused(); }
   Result<bool> is_resident(const Digest&) override { return refused(); }
@@ -38,6 +39,7 @@ class ReadOnlyStore final : public Store {
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks, const std::string&) override {
     return std::vector<bool>(chunks.size());
   }
+  Result<Collected> collect() override { return refused(); }
   Result<StoreStats> stats() override {
     // Without a log nobody has the index open, and a database of our own would only leave one.
     std::error_code ignored;

@@ -32,6 +32,15 @@ Result<std::vector<Layout::ObjectFile>> list_objects(const Layout& layout, Place
   return files;
 }
 
+// Removes partial objects of which nobody knows whose they are: no image has them, or they were new
+// when the last process ended.
+Status remove_stray_parts(const Layout& layout, Index& index) {
+  return layout.each_object(Place::kPartial, [&](const Layout::ObjectFile& file) {
+    if (index.standing_of(file.id).trust_domain) return;
+    ignore(layout.remove_object(Place::kPartial, file.id), "it is found again at the next start");
+  });
+}
+
 }  // namespace
 
 Result<StoredImage> read_image(const Layout& layout, const Digest& manifest) {
@@ -73,6 +82,7 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
     add_chunks(index, *image, files);
     IMSY_TRY(index.flush());
   }
+  IMSY_TRY(remove_stray_parts(layout, index));
   IMSY_TRY(index.finish_building());
   log::warn(
       "store {}: the index was rebuilt ({}{}): {} images, {} objects, {} partial objects, "
@@ -86,6 +96,7 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
 Status adopt_files(const Layout& layout, Index& index) {
   IMSY_TRY_ASSIGN(const auto complete, list_objects(layout, Place::kObjects));
   IMSY_TRY(index.adopt(complete));
+  IMSY_TRY(remove_stray_parts(layout, index));
   std::unordered_set<cdc::ObjectId> ids;
   for (const auto& file : complete) ids.insert(file.id);
   return layout.each_object(Place::kPartial, [&](const Layout::ObjectFile& file) {

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <unordered_map>
 
+#include "cas/cleaner.h"
 #include "cas/image_file.h"
 #include "cas/index.h"
 #include "cas/layout.h"
@@ -22,11 +23,13 @@ namespace {
 
 class LiveStore final : public Store {
  public:
-  static Result<std::unique_ptr<Store>> open(const std::filesystem::path& root, DedupScope scope);
+  static Result<std::unique_ptr<Store>> open(const std::filesystem::path& root,
+                                             const StoreOptions& options);
 
   Status add_image(const std::shared_ptr<const cdc::Manifest>& manifest, ByteSpan manifest_bytes,
                    const std::string& anchor_text, const std::string& trust_domain) override;
   Result<std::shared_ptr<const cdc::Manifest>> load_image(const Digest& manifest) override;
+  Result<std::vector<Digest>> images() override;
   Status remove_image(const Digest& manifest) override;
   Status mark_resident(const cdc::Manifest& manifest) override;
   Result<bool> is_resident(const Digest& manifest) override;
@@ -34,15 +37,26 @@ class LiveStore final : public Store {
   Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest, std::uint32_t object,
                                               const std::string& trust_domain) override;
   Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override;
-  Status try_room(std::uint64_t bytes) override { return layout_.try_room(bytes); }
+  Status try_room(std::uint64_t bytes) override {
+    return with_room(bytes, [&] { return layout_.try_room(bytes); });
+  }
   Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
                                           const std::string& trust_domain) override;
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                   const std::string& trust_domain) override;
+  Result<Collected> collect() override { return cleaner_->collect_all(); }
   Result<StoreStats> stats() override;
 
  private:
-  LiveStore(Layout layout, DedupScope scope) : layout_(std::move(layout)), scope_(scope) {}
+  // Runs `work`; when it finds no room, makes some, and runs it once more, while there is any.
+  template <typename Work>
+  Status with_room(std::uint64_t bytes, Work work);
+  Result<bool> discard(const cdc::ObjectId& id, Layout::Discard how);
+  Mutex& opening(const cdc::ObjectId& id) {
+    return opening_[std::to_integer<std::size_t>(id.bytes()[0]) % opening_.size()];
+  }
+  LiveStore(Layout layout, const StoreOptions& options)
+      : layout_(std::move(layout)), options_(options) {}
   Status start();
   Result<std::shared_ptr<StoredObject>> open_stored(const cdc::Manifest& manifest,
                                                     std::uint32_t object);
@@ -52,7 +66,7 @@ class LiveStore final : public Store {
 
   // Constant after start(); synchronise themselves.
   Layout layout_;
-  DedupScope scope_;
+  const StoreOptions options_;
   std::unique_ptr<Index> index_;
   std::atomic<bool> sync_failed_{false};
 
@@ -66,18 +80,20 @@ class LiveStore final : public Store {
   Mutex open_mu_;
   std::unordered_map<cdc::ObjectId, std::weak_ptr<StoredObject>> open_ IMSY_GUARDED_BY(open_mu_);
   std::size_t sweep_at_ IMSY_GUARDED_BY(open_mu_) = 1024;  // size at which the dead are removed
+
+  std::unique_ptr<Cleaner> cleaner_;  // last: its thread uses all of the above
 };
 
 Result<std::unique_ptr<Store>> LiveStore::open(const std::filesystem::path& root,
-                                               DedupScope scope) {
+                                               const StoreOptions& options) {
   IMSY_TRY_ASSIGN(Layout layout, Layout::open(root, /*lock=*/true));
-  std::unique_ptr<LiveStore> store(new LiveStore(std::move(layout), scope));
+  std::unique_ptr<LiveStore> store(new LiveStore(std::move(layout), options));
   IMSY_TRY(store->start());
   return std::unique_ptr<Store>(std::move(store));
 }
 
 Status LiveStore::start() {
-  IMSY_TRY_ASSIGN(Index::Opened opened, Index::open(layout_, scope_));
+  IMSY_TRY_ASSIGN(Index::Opened opened, Index::open(layout_, options_.dedup_scope));
   index_ = std::move(opened.index);
   if (!opened.built) {
     IMSY_TRY(rebuild_index(layout_, *index_, opened));
@@ -86,9 +102,24 @@ Status LiveStore::start() {
   }
   IMSY_TRY_ASSIGN(const auto images, index_->images());
   if (opened.built) IMSY_TRY(sweep_manifests(layout_, images));
-  MutexLock lock(domains_mu_);
-  for (const auto& image : images) domains_[image.manifest] = image.trust_domain;
+  {
+    MutexLock lock(domains_mu_);
+    for (const auto& image : images) domains_[image.manifest] = image.trust_domain;
+  }
+  cleaner_ = std::make_unique<Cleaner>(
+      layout_, *index_, options_,
+      [this](const cdc::ObjectId& id, Layout::Discard how) { return discard(id, how); });
   return {};
+}
+
+template <typename Work>
+Status LiveStore::with_room(std::uint64_t bytes, Work work) {
+  for (;;) {
+    const std::uint64_t before = cleaner_->rooms_made();
+    const Status done = work();
+    if (done || done.error().code() != Errc::kNoSpace) return done;
+    if (!cleaner_->make_room(bytes, before)) return done;
+  }
 }
 
 // --- images
@@ -109,8 +140,10 @@ Status LiveStore::add_image(const std::shared_ptr<const cdc::Manifest>& manifest
   }
   // The file first: a file without a row is nothing, a row without a file would be a broken word.
   IMSY_TRY_ASSIGN(const Bytes file, write_image_file({anchor_text, domain, manifest_bytes}));
-  IMSY_TRY(layout_.write_manifest(digest, file));
-  IMSY_TRY(index_->add_image({digest, anchor_text, domain}, *manifest));
+  IMSY_TRY(with_room(file.size(), [&] { return layout_.write_manifest(digest, file); }));
+  IMSY_TRY(with_room(0, [&] {
+    return index_->add_image({digest, anchor_text, domain}, *manifest);
+  }));
   MutexLock domains_lock(domains_mu_);
   domains_[digest] = domain;
   return {};
@@ -127,10 +160,17 @@ Result<std::shared_ptr<const cdc::Manifest>> LiveStore::load_image(const Digest&
   return std::move(image.manifest);
 }
 
+Result<std::vector<Digest>> LiveStore::images() {
+  MutexLock lock(domains_mu_);
+  std::vector<Digest> images;
+  for (const auto& [manifest, domain] : domains_) images.push_back(manifest);
+  return images;
+}
+
 Status LiveStore::remove_image(const Digest& manifest) {
   MutexLock lock(images_mu_);
   // The row first, for the same reason.
-  IMSY_TRY(index_->remove_image(manifest));
+  IMSY_TRY(with_room(0, [&] { return index_->remove_image(manifest); }));
   {
     MutexLock domains_lock(domains_mu_);
     domains_.erase(manifest);
@@ -139,7 +179,7 @@ Status LiveStore::remove_image(const Digest& manifest) {
 }
 
 Status LiveStore::mark_resident(const cdc::Manifest& manifest) {
-  return index_->mark_resident(manifest.digest(), [&]() -> Status {
+  const auto sync = [&]() -> Status {
     const Error lost(Errc::kFailedPrecondition,
                      "store " + layout_.root().string() +
                          ": the disk failed to write, so nothing more can be promised until the "
@@ -151,7 +191,8 @@ Status LiveStore::mark_resident(const cdc::Manifest& manifest) {
       log::error("{}: {}", lost.message(), synced.error().message());
     }
     return synced;
-  });
+  };
+  return with_room(0, [&] { return index_->mark_resident(manifest.digest(), sync); });
 }
 
 Result<bool> LiveStore::is_resident(const Digest& manifest) {
@@ -185,14 +226,14 @@ Result<std::shared_ptr<Object>> LiveStore::open_object(const cdc::Manifest& mani
   }
   IMSY_TRY_ASSIGN(auto stored, open_stored(manifest, object));
   return std::shared_ptr<Object>(
-      std::make_shared<ObjectView>(std::move(stored), trust_domain, scope_));
+      std::make_shared<ObjectView>(std::move(stored), trust_domain, options_.dedup_scope));
 }
 
 Result<std::shared_ptr<StoredObject>> LiveStore::open_stored(const cdc::Manifest& manifest,
                                                              std::uint32_t object) {
   const cdc::ObjectId& id = manifest.objects().id(object);
   if (auto open = find_open(id)) return open;
-  MutexLock lock(opening_[std::to_integer<std::size_t>(id.bytes()[0]) % opening_.size()]);
+  MutexLock lock(opening(id));
   if (auto open = find_open(id)) return open;
   IMSY_TRY_ASSIGN(auto opened, StoredObject::open(layout_, *index_, manifest, object));
   keep_open(opened);
@@ -202,7 +243,14 @@ Result<std::shared_ptr<StoredObject>> LiveStore::open_stored(const cdc::Manifest
 Status LiveStore::put_chunk(Object& object, std::uint32_t index, ByteSpan raw) {
   auto* view = dynamic_cast<ObjectView*>(&object);
   if (view == nullptr) return Error(Errc::kInvalid, "the empty object has no chunks");
-  return view->put(index, raw);
+  return with_room(raw.size(), [&] { return view->put(index, raw); });
+}
+
+Result<bool> LiveStore::discard(const cdc::ObjectId& id, Layout::Discard how) {
+  // Nobody opens it meanwhile.
+  MutexLock lock(opening(id));
+  if (find_open(id) != nullptr) return false;
+  return index_->remove_unowned(id, [&] { return layout_.discard_object(id, how); });
 }
 
 Result<Bytes> LiveStore::read_place(const Index::ChunkPlace& place, std::uint32_t size) {
@@ -218,7 +266,10 @@ Result<std::optional<Bytes>> LiveStore::find_chunk(const cdc::Chunk& chunk,
                                                    const std::string& trust_domain) {
   for (const auto& place : index_->find_chunk(chunk, trust_domain)) {
     auto bytes = read_place(place, chunk.size);
-    if (bytes && sha256(*bytes) == chunk.digest) return std::optional(std::move(*bytes));
+    if (bytes && sha256(*bytes) == chunk.digest) {
+      index_->touch(place.object);
+      return std::optional(std::move(*bytes));
+    }
     // Out of descriptors is no fault of the place.
     if (!bytes && bytes.error().code() == Errc::kUnavailable) return bytes.error();
     index_->drop_chunk(chunk.digest, place);
@@ -248,7 +299,7 @@ Result<StoreStats> LiveStore::stats() {
 
 Result<std::unique_ptr<Store>> Store::open(const std::filesystem::path& root,
                                            const StoreOptions& options) {
-  return options.read_only ? open_read_only(root) : LiveStore::open(root, options.dedup_scope);
+  return options.read_only ? open_read_only(root) : LiveStore::open(root, options);
 }
 
 }  // namespace imsy::cas

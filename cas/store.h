@@ -8,7 +8,8 @@
 //     it is there; a partial one is a sparse file "partial/<2 hex>/<id>". Completion is a rename.
 //   * What was acknowledged (add_image, mark_resident) survives a power cut; everything else is a
 //     cache that is found again by hashing.
-//   * Objects belong to images (a set of owners). Removing an image drops its ownership only.
+//   * Objects belong to images (a set of owners). Removing an image drops its ownership only; what
+//     nobody owns serves later images until it has to give way, those used longest ago first.
 //   * Content that needed a credential is given to those only who have brought it: an Object shows
 //     a chunk to a trust domain when that domain has put all of the object, or this chunk while the
 //     object was open, or when anybody may have it. Others fetch it once more; the disk is shared.
@@ -39,6 +40,10 @@ enum class DedupScope {
 
 struct StoreOptions {
   DedupScope dedup_scope = DedupScope::kCredential;
+  // Content that no image owns gives way when the store has more than so many bytes (0: no limit),
+  // or when less than so many percent of its file system, bytes or files, are free (0 to 90).
+  std::uint64_t quota_bytes = 0;
+  unsigned free_floor_percent = 0;
   // No lock, no changes: everything but stats() and load_image() is refused.
   bool read_only = false;
 };
@@ -58,6 +63,12 @@ struct StoreStats {
     bool resident = false;
   };
   std::vector<Image> images;
+};
+
+// What was deleted.
+struct Collected {
+  std::uint64_t objects = 0;
+  std::uint64_t bytes = 0;  // their sizes
 };
 
 // One file content in the store, open, as one trust domain sees it. All who read it share one file;
@@ -99,6 +110,8 @@ class Store {
                            const std::string& trust_domain) = 0;
   // The manifest of a remembered image, read from disk, checked and validated anew. kNotFound.
   virtual Result<std::shared_ptr<const cdc::Manifest>> load_image(const Digest& manifest) = 0;
+  // All that are remembered, in no order. Cheap.
+  virtual Result<std::vector<Digest>> images() = 0;
   // Drops the image's record and its ownership, durably. Its objects stay. Absent: no error.
   virtual Status remove_image(const Digest& manifest) = 0;
   // Syncs the file system and then remembers that every object of the image is complete. The
@@ -130,6 +143,10 @@ class Store {
   // For each chunk whether find_chunk() will probably have it. Cheap: reads no object.
   virtual std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                           const std::string& trust_domain) = 0;
+
+  // Deletes all objects that no image owns and that are not open. A call that finds no room on the
+  // disk does so by itself, as far as needed.
+  virtual Result<Collected> collect() = 0;
 
   virtual Result<StoreStats> stats() = 0;
 };

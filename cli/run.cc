@@ -6,6 +6,7 @@
 #include <array>
 #include <string_view>
 
+#include "cli/gc.h"
 #include "cli/image/commands.h"
 #include "cli/profile.h"
 #include "cli/seed/command.h"
@@ -16,8 +17,8 @@ namespace imsy::cli {
 namespace {
 
 // Words that the original has no use for in this place begin a command of ours.
-constexpr std::array<std::string_view, 9> kOurs = {
-    "help", "stat", "profile", "check", "inspect", "diff", "unpack", "export", "--version"};
+constexpr std::array<std::string_view, 10> kOurs = {
+    "help", "stat", "gc", "profile", "check", "inspect", "diff", "unpack", "export", "--version"};
 
 bool is_ours(const std::string& word) {
   return std::find(kOurs.begin(), kOurs.end(), word) != kOurs.end();
@@ -34,6 +35,12 @@ Status stat(const StatOptions& options, std::ostream& out) {
   return {};
 }
 
+Status gc(const std::string& root, std::ostream& out) {
+  IMSY_TRY_ASSIGN(const auto collected, collect_garbage(root));
+  out << to_text(collected);
+  return {};
+}
+
 int run_ours(std::span<const std::string> args, const Streams& streams,
              const std::stop_token& stop) {
   CLI::App app("", "imsy");
@@ -47,6 +54,10 @@ int run_ours(std::span<const std::string> args, const Streams& streams,
   stat_command->add_option("--root", options.root);
   stat_command->add_flag("--json", options.json);
   stat_command->callback([&] { outcome = stat(options, streams.out); });
+  std::string gc_root = kNodeRoot;
+  auto* const gc_command = app.add_subcommand("gc");
+  gc_command->add_option("--root", gc_root);
+  gc_command->callback([&] { outcome = gc(gc_root, streams.out); });
   add_profile_command(app, streams.out, outcome);
   image::add_commands(app, streams, stop, outcome);
   try {
@@ -77,6 +88,7 @@ std::string usage() {
        imsy unpack REF DIR
        imsy export SRC DST [--compress zstd|gzip|none]
        imsy stat [--root DIR] [--json]
+       imsy gc [--root DIR]
        imsy profile recorded [--root DIR] MANIFEST-DIGEST
        imsy profile merge FILE...
        imsy help | --version
@@ -90,6 +102,7 @@ std::string usage() {
   unpack   write an image's tree into a new or empty directory
   export   write a converted image as a plain one
   stat     show what the store of an imsy-snapshotter holds
+  gc       delete what no image of a stopped imsy-snapshotter owns
   profile  print what an imsy-snapshotter has recorded of an image's start, or merge such profiles
 
 REF and the like name images as imsy-convert does: registry/repository:tag, oci:DIR[:tag],

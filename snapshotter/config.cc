@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "common/io.h"
 
@@ -14,6 +15,7 @@ namespace {
 constexpr std::uint64_t kFileLimit = 1 << 20;
 // A longer wait would hold up everything that containerd does with the snapshotter.
 constexpr std::int64_t kPrepareTimeoutMax = 60;
+constexpr std::int64_t kFreeFloorMax = 90;  // percent
 
 // Reads one table; remembers which of its keys were asked for.
 class TableReader {
@@ -33,6 +35,14 @@ class TableReader {
       return fail(*table_.get(key), key, "must be 1 to " + std::to_string(max) + " seconds");
     }
     to = std::chrono::seconds(value);
+    return {};
+  }
+  // From 0 to `max`.
+  Status integer(std::string_view key, std::int64_t max, std::int64_t& to) {
+    IMSY_TRY(read<std::int64_t>(key, "a whole number", [&](std::int64_t value) { to = value; }));
+    if (to < 0 || to > max) {
+      return fail(*table_.get(key), key, "must be 0 to " + std::to_string(max));
+    }
     return {};
   }
   Status texts(std::string_view key, std::vector<std::string>& to) {
@@ -124,7 +134,13 @@ Status parse_store(TableReader& reader, std::string_view name, Config& config) {
     return store.fail(*table.get("dedup_scope"), "dedup_scope",
                       "must be \"credential\" or \"node\"");
   }
-  if (scope == "node") config.dedup_scope = cas::DedupScope::kNode;
+  if (scope == "node") config.store.dedup_scope = cas::DedupScope::kNode;
+  std::int64_t quota = 0;
+  IMSY_TRY(store.integer("quota_bytes", std::numeric_limits<std::int64_t>::max(), quota));
+  config.store.quota_bytes = static_cast<std::uint64_t>(quota);
+  std::int64_t floor = config.store.free_floor_percent;
+  IMSY_TRY(store.integer("free_floor_percent", kFreeFloorMax, floor));
+  config.store.free_floor_percent = static_cast<unsigned>(floor);
   return store.refuse_others();
 }
 

@@ -25,9 +25,9 @@ struct Config {
   std::chrono::seconds prepare_timeout{10};
   bool background_fill = true;
   bool record_profiles = true;
-  std::filesystem::path docker_config;  // empty: as docker finds it
+  std::filesystem::path docker_config;                          // empty: as docker finds it
   std::filesystem::path hosts_dir = "/etc/containerd/certs.d";  // empty: not read
-  cas::DedupScope dedup_scope = cas::DedupScope::kCredential;
+  cas::StoreOptions store = {.free_floor_percent = 10};
   std::vector<RegistryConfig> registries;
 };
 

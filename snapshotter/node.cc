@@ -38,8 +38,7 @@ Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& co
     return node;
   }
   node->tree_ = std::move(*tree);
-  IMSY_TRY_ASSIGN(node->store_,
-                  cas::Store::open(layout.store(), {.dedup_scope = config.dedup_scope}));
+  IMSY_TRY_ASSIGN(node->store_, cas::Store::open(layout.store(), config.store));
   node->containerd_ = connect_containerd(config.containerd_address);
   node->http_ = std::make_unique<oci::HttpClient>();
   node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_);

@@ -403,13 +403,12 @@ void NodeImages::reconcile() {
       fill(found);
     }
   }
-  const auto stored = parts_.store.stats();
+  const auto stored = parts_.store.images();
   if (!stored) {
     log::error("the store is not compared with the database: {}", stored.error().message());
     return;
   }
-  std::set<Digest> kept;
-  for (const auto& image : stored->images) kept.insert(image.manifest);
+  std::set<Digest> kept(stored->begin(), stored->end());
   if (parts_.profiles != nullptr) {
     const auto recorded = parts_.profiles->list();
     if (recorded) kept.insert(recorded->begin(), recorded->end());

@@ -307,9 +307,10 @@ TEST_F(LazyTest, AResidentImageThatLosesContentIsFilledAgain) {
 // A file system in memory that is full soon.
 class SmallDisk {
  public:
-  explicit SmallDisk(std::filesystem::path at) : at_(std::move(at)) {
+  explicit SmallDisk(std::filesystem::path at, const char* options = "size=5m,mode=0700")
+      : at_(std::move(at)) {
     std::filesystem::create_directories(at_);
-    EXPECT_EQ(mount("none", at_.c_str(), "tmpfs", 0, "size=5m,mode=0700"), 0);
+    EXPECT_EQ(mount("none", at_.c_str(), "tmpfs", 0, options), 0);
   }
   ~SmallDisk() { umount2(at_.c_str(), MNT_DETACH); }
   SmallDisk(const SmallDisk&) = delete;
@@ -340,6 +341,26 @@ TEST_F(LazyTest, AFullDiskCostsNoReaderAndIsFilledOnWhenThereIsRoom) {
   disk.grow();
   wait_resident(1);
   expect_content(mounts, image);
+}
+
+TEST_F(LazyTest, AnImageThatIsGoneMakesRoomForTheNextOne) {
+  process_ = std::make_unique<SnapshotterProcess>(folder_.path(), config());
+  SmallDisk disk(process_->root, "size=14m,mode=0700");
+  process_->start();
+  Client client(*process_);
+  for (const unsigned seed : {23u, 24u}) {
+    const Image image = publish(ImageMaker().file("a", random_bytes(9'000'000, seed)).make());
+    auto names = pull(client, image);
+    Mounts mounts;
+    ASSERT_TRUE(client.prepare("default/9/container", names.back(), {}, &mounts).ok());
+    wait_resident(1);
+    expect_content(mounts, image);
+    EXPECT_THAT(process_->log(), ::testing::Not(HasSubstr("the store cannot keep")));
+    ASSERT_TRUE(client.remove("default/9/container").ok());
+    for (; !names.empty(); names.pop_back()) ASSERT_TRUE(client.remove(names.back()).ok());
+    process_->wait_for_stats(
+        [](const oci::Json& stats) { return stats.contains("images") && stats["images"].empty(); });
+  }
 }
 
 TEST_F(LazyTest, SurvivesKillsWithoutRegistryAndContainerd) {

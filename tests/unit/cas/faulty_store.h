@@ -30,6 +30,7 @@ class FaultyStore final : public Store {
   Result<std::shared_ptr<const cdc::Manifest>> load_image(const Digest& manifest) override {
     return store_.load_image(manifest);
   }
+  Result<std::vector<Digest>> images() override { return store_.images(); }
   Status remove_image(const Digest& manifest) override { return store_.remove_image(manifest); }
   Status mark_resident(const cdc::Manifest& manifest) override {
     if (auto error = get(resident_)) return *error;
@@ -59,6 +60,7 @@ class FaultyStore final : public Store {
                                   const std::string& domain) override {
     return store_.likely_chunks(chunks, domain);
   }
+  Result<Collected> collect() override { return store_.collect(); }
   Result<StoreStats> stats() override { return store_.stats(); }
 
  private:

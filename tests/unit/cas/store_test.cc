@@ -399,6 +399,16 @@ TEST_F(StoreTest, GivesAnImageBackAsItWasAdded) {
   EXPECT_EQ((*loaded)->objects().count(), image_.manifest->objects().count());
 }
 
+TEST_F(StoreTest, ListsItsImages) {
+  open();
+  EXPECT_TRUE(store_->images()->empty());
+  ASSERT_OK(add(*store_, image_));
+  reopen();
+  EXPECT_EQ(*store_->images(), std::vector<Digest>{image_.manifest->digest()});
+  ASSERT_OK(store_->remove_image(image_.manifest->digest()));
+  EXPECT_TRUE(store_->images()->empty());
+}
+
 TEST_F(StoreTest, KeepsAnAddedImageInACrash) {
   open();
   ASSERT_OK(add(*store_, image_));

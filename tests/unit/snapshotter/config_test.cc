@@ -20,6 +20,8 @@ TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
   EXPECT_TRUE(config->docker_config.empty());
   EXPECT_EQ(config->hosts_dir, "/etc/containerd/certs.d");
   EXPECT_TRUE(config->registries.empty());
+  EXPECT_EQ(config->store.quota_bytes, 0U);
+  EXPECT_EQ(config->store.free_floor_percent, 10U);
 }
 
 TEST(Config, EveryKeyIsRead) {
@@ -33,6 +35,8 @@ docker_config = "/etc/docker/config.json"
 hosts_dir = "/etc/hosts.d"
 [store]
 dedup_scope = "node"
+quota_bytes = 1_000_000
+free_floor_percent = 20
 
 [[registry]]
 host = "127.0.0.1"
@@ -53,7 +57,9 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   ASSERT_EQ(config->registries.size(), 2U);
   EXPECT_EQ(config->registries[0].host, "127.0.0.1");
   EXPECT_EQ(config->registries[0].endpoints, (std::vector<std::string>{"http://127.0.0.1:5000"}));
-  EXPECT_EQ(config->dedup_scope, cas::DedupScope::kNode);
+  EXPECT_EQ(config->store.dedup_scope, cas::DedupScope::kNode);
+  EXPECT_EQ(config->store.quota_bytes, 1'000'000U);
+  EXPECT_EQ(config->store.free_floor_percent, 20U);
   EXPECT_EQ(config->registries[1].host, "registry.example:8443");
   EXPECT_EQ(config->registries[1].endpoints.size(), 2U);
 }
@@ -88,6 +94,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"prepare_timeout = 61", "1", "prepare_timeout"},
         Case{"containerd_address = 'run/x'", "1", "containerd_address"}, Case{"a = ", "1", ""},
         Case{"store = 1", "1", "store"}, Case{"[store]\nsize = 1", "2", "size"},
+        Case{"[store]\nquota_bytes = -1", "2", "quota_bytes"},
+        Case{"[store]\nfree_floor_percent = 91", "2", "free_floor_percent"},
         Case{"[store]\ndedup_scope = 'all'", "2", "dedup_scope"},
         Case{"registry = 1", "1", "registry"}, Case{"[registry]\nhost = 'a'", "1", "registry"},
         Case{"hosts_dir = 'certs.d'", "1", "hosts_dir"}, Case{"hosts_dir = 1", "1", "hosts_dir"},
