@@ -15,6 +15,7 @@
 #include "cli/run.h"
 #include "cli/stop_event.h"
 #include "common/io.h"
+#include "common/log.h"
 #include "common/program.h"
 
 namespace {
@@ -82,6 +83,7 @@ class SignalWatch {
 };
 
 int run(int argc, char** argv) {
+  imsy::ignore(imsy::log::configure("warn"), "the level is a constant");
   const std::vector<std::string> args(argv + std::min(argc, 1), argv + argc);
   const SignalWatch signals;
   const auto event = imsy::cli::StopEvent::create(signals.stop());

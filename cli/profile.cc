@@ -71,16 +71,19 @@ Result<cdc::Profile> merge_files(std::span<const std::string> files) {
 
 void add_profile_command(CLI::App& app, std::ostream& out, Status& outcome) {
   const auto arguments = std::make_shared<Arguments>();
-  CLI::App* const profile = app.add_subcommand("profile");
+  CLI::App* const profile = app.add_subcommand("profile", "Print or merge access profiles.");
   profile->require_subcommand(1);
 
-  CLI::App* const show = profile->add_subcommand("recorded");
-  show->add_option("--root", arguments->root);
-  show->add_option("MANIFEST-DIGEST", arguments->manifest)->required();
+  CLI::App* const show = profile->add_subcommand(
+      "recorded", "Print what an imsy-snapshotter has recorded of an image's start.");
+  show->add_option("--root", arguments->root, "root directory of imsy-snapshotter")
+      ->capture_default_str();
+  show->add_option("MANIFEST-DIGEST", arguments->manifest, "of the image's CDC manifest")
+      ->required();
   show->callback([arguments, &out, &outcome] { outcome = print(recorded(*arguments), out); });
 
-  CLI::App* const merge = profile->add_subcommand("merge");
-  merge->add_option("FILE", arguments->files)->required();
+  CLI::App* const merge = profile->add_subcommand("merge", "Print the merge of profiles.");
+  merge->add_option("FILE", arguments->files, "a profile")->required();
   merge->callback(
       [arguments, &out, &outcome] { outcome = print(merge_files(arguments->files), out); });
 }

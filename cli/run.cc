@@ -44,15 +44,17 @@ Status gc(const std::string& root, std::ostream& out) {
 int run_ours(std::span<const std::string> args, const Streams& streams,
              const std::stop_token& stop) {
   CLI::App app("", "imsy");
-  app.set_help_flag();
+  app.set_help_flag("-h,--help", "show this");
   app.set_version_flag("--version", "imsy " IMSY_VERSION);
   app.require_subcommand(1);
   Status outcome;
-  app.add_subcommand("help")->callback([&] { streams.out << usage(); });
+  app.add_subcommand("help", "Show what there is.")->callback([&] { streams.out << usage(); });
   StatOptions options;
-  auto* const stat_command = app.add_subcommand("stat");
-  stat_command->add_option("--root", options.root);
-  stat_command->add_flag("--json", options.json);
+  auto* const stat_command =
+      app.add_subcommand("stat", "Show what the store of an imsy-snapshotter holds.");
+  stat_command->add_option("--root", options.root, "root directory of imsy-snapshotter")
+      ->capture_default_str();
+  stat_command->add_flag("--json", options.json, "for programs");
   stat_command->callback([&] { outcome = stat(options, streams.out); });
   std::string gc_root = kNodeRoot;
   auto* const gc_command = app.add_subcommand("gc");
@@ -64,6 +66,8 @@ int run_ours(std::span<const std::string> args, const Streams& streams,
     app.parse(std::vector<std::string>(args.rbegin(), args.rend()));
   } catch (const CLI::CallForVersion& version) {
     streams.out << version.what() << '\n';
+  } catch (const CLI::CallForHelp&) {
+    streams.out << app.help();
   } catch (const CLI::ParseError& error) {
     streams.err << "imsy: " << error.what() << "; see imsy help\n";
     return kExitUsage;
@@ -92,6 +96,7 @@ std::string usage() {
        imsy profile recorded [--root DIR] MANIFEST-DIGEST
        imsy profile merge FILE...
        imsy help | --version
+       imsy COMMAND --help, of all but the first three
 
   prepare  cut standard input into chunks, keep them in DIR, print a DIGEST
   serve    offer DIR over HTTP

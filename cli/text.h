@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Numbers as people read them, and text as programs do.
 //
 // Threads: any.
 #pragma once
@@ -14,6 +14,9 @@ std::string human_bytes(std::uint64_t bytes);
 
 // "12.3 %"; "0.0 %" of nothing.
 std::string percent(std::uint64_t part, std::uint64_t whole);
+
+// Whether JSON can carry the text as it is.
+bool is_utf8(std::string_view text);
 
 // A line of a table: a name, two columns of figures, and what they mean.
 std::string table_line(std::string_view name, std::string_view first, std::string_view second = "",

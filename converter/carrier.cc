@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "converter/source_image.h"
 
 namespace imsy::converter {
 namespace {
@@ -24,7 +25,7 @@ Result<Carrier::Obstacle> Carrier::copy(const oci::Descriptor& entry, unsigned d
                     " is not known");
   }
   if (depth == kDepthMax) return Obstacle("indexes are nested too deeply");
-  const auto document = from_.get_manifest(entry.digest.to_string());
+  const auto document = get_entry(from_, entry);
   if (!document && is_obstacle(document.error())) return Obstacle(document.error().message());
   if (!document) return document.error();
   IMSY_TRY_ASSIGN(const auto obstacle, copy_below(*document, depth));

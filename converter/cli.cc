@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <optional>
 #include <ostream>
 #include <thread>
 
@@ -95,11 +96,46 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
   IMSY_TRY_ASSIGN(const auto from, open_source(source, open));
   IMSY_TRY_ASSIGN(const auto to, open_target(target, open));
   Progress progress(is_watched(arguments));
-  IMSY_TRY_ASSIGN(auto report, convert(*from, source, *to, target, options, progress));
-  if (!arguments.report.empty()) {
-    IMSY_TRY(replace_file(arguments.report, as_bytes(json_text(report)), 0644));
+  return convert(*from, source, *to, target, options, progress);
+}
+
+// Where the report is going to be, so that it is known to be possible before anything is published.
+Result<std::optional<AtomicFile>> open_report(const std::string& path) {
+  if (path.empty()) return std::optional<AtomicFile>();
+  const auto target = replaceable_file(path);
+  if (!target) return target.error().with_context("--report " + path);
+  auto file = AtomicFile::create(*target);
+  if (!file) return file.error().with_context("--report " + path);
+  return std::optional(std::move(*file));
+}
+
+void warn_of_useless_profile(const Arguments& arguments, const ConvertReport& report) {
+  for (const ImageReport& image : report.images) {
+    if (image.reused || image.front_files > 0 || arguments.profile.empty()) continue;
+    log::warn("{}: no path of the profile {} is a file of this image; was it recorded of another?",
+              image.platform, arguments.profile);
   }
-  return report;
+}
+
+Status write_report(AtomicFile& file, const ConvertReport& report) {
+  IMSY_TRY(write_all(file.fd(), as_bytes(json_text(report))));
+  return file.commit(/*durable=*/true);
+}
+
+// The digest is lost to nobody: what is published is told even if the report cannot be written.
+Status run_and_tell(const Arguments& arguments, std::ostream& out, std::ostream& err) {
+  IMSY_TRY_ASSIGN(auto file, open_report(arguments.report));
+  IMSY_TRY_ASSIGN(const auto report, run_conversion(arguments));
+  warn_of_useless_profile(arguments, report);
+  if (is_watched(arguments)) err << to_text(report);
+  const std::string published = arguments.target + " is " + report.digest.to_string() + " now";
+  if (!(out << report.digest.to_string() << '\n').flush()) {
+    return Error(Errc::kInternal, "cannot write to standard output; " + published);
+  }
+  const Status written = file ? write_report(*file, report) : Status();
+  if (written) return {};
+  return Error(written.error().code(),
+               "report " + arguments.report + ": " + written.error().message() + "; " + published);
 }
 
 void define(CLI::App& app, Arguments& arguments) {
@@ -116,7 +152,10 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_option("--level", arguments.level, "zstd level")
       ->check(CLI::Range(1, 22))
       ->capture_default_str();
-  app.add_option("--jobs", arguments.jobs, "compressing threads; the result does not depend on it")
+  app.add_option(
+         "--jobs", arguments.jobs,
+         "compressing threads (default: one for each processor); the result does not depend on\n"
+         "it")
       ->check(CLI::Range(1, 1024));
   app.add_option("--platform", arguments.platforms,
                  "linux/arch[/variant]: convert only this image of an index; may be given several\n"
@@ -141,7 +180,7 @@ void define(CLI::App& app, Arguments& arguments) {
   app.add_flag("--allow-foreign-layers", arguments.foreign_layers,
                "fetch layers that the source does not hold from where its manifest says, over\n"
                "https and without credentials, and make them part of the converted image");
-  app.add_flag("--quiet", arguments.quiet, "no progress, no summary");
+  app.add_flag("--quiet", arguments.quiet, "no progress, no summary; only the digest");
   app.set_version_flag("--version", "imsy-convert " IMSY_VERSION);
 }
 
@@ -158,14 +197,10 @@ int run(int argc, const char* const* argv, std::ostream& out, std::ostream& err)
     return app.exit(error, out, err) == 0 ? 0 : 2;
   }
   ignore(log::configure("warn"), "the level is a constant");
-  const auto report = run_conversion(arguments);
-  if (!report) {
-    err << "imsy-convert: " << report.error().message() << '\n';
-    return 1;
-  }
-  if (is_watched(arguments)) err << to_text(*report);
-  if (!arguments.quiet) out << report->digest.to_string() << '\n';
-  return 0;
+  const Status done = run_and_tell(arguments, out, err);
+  if (done) return 0;
+  err << "imsy-convert: " << log::printable(done.error().message()) << '\n';
+  return 1;
 }
 
 }  // namespace imsy::converter

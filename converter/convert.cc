@@ -13,6 +13,7 @@
 #include "converter/layer_reader.h"
 #include "converter/platform.h"
 #include "converter/previous.h"
+#include "converter/proved_image.h"
 #include "converter/source_image.h"
 
 namespace imsy::converter {
@@ -54,12 +55,21 @@ bool is_chosen(const ConvertOptions& options, const oci::Platform& platform) {
                      [&](const auto& chosen) { return same_platform(chosen, platform); });
 }
 
-std::string chosen_names(const ConvertOptions& options) {
+// The chosen platforms that `platform` is not.
+std::string chosen_beside(const ConvertOptions& options, const oci::Platform& platform) {
   std::string names;
-  for (const auto& platform : options.platforms) {
-    names += (names.empty() ? "" : ", ") + platform_name(platform);
+  for (const auto& chosen : options.platforms) {
+    if (!same_platform(chosen, platform)) {
+      names += (names.empty() ? "" : ", ") + platform_name(chosen);
+    }
   }
   return names;
+}
+
+Error already_converted(const SourceImage& source) {
+  return Error(Errc::kInvalid, "is converted already, from " +
+                                   original_of(source.manifest).to_string() +
+                                   "; convert that one, or copy this one as it is");
 }
 
 // A target that has lost what it got gets it again: the spool still holds everything.
@@ -125,6 +135,7 @@ std::optional<Converted> reuse(Job& job, const SourceImage& source) {
 
 // The conversion of one image, on one screen.
 Result<Converted> convert_image(Job& job, const SourceImage& source) {
+  if (says_converted(source)) return already_converted(source);
   if (auto known = reuse(job, source)) return std::move(*known);
   std::uint64_t bytes = 0;
   for (const auto& layer : source.manifest.layers) bytes += layer.size;
@@ -167,9 +178,9 @@ Result<oci::Document> convert_single(Job& job, oci::Document document, ConvertRe
   if (!is_image(manifest)) return Error(Errc::kInvalid, "is no image but an artifact");
   IMSY_TRY_ASSIGN(const auto source, read_image(job.from, std::move(document)));
   const oci::Platform& platform = source.config.platform;
-  if (!is_chosen(job.options, platform)) {
-    return Error(Errc::kNotFound, "is an image for " + platform_name(platform) + ", not for " +
-                                      chosen_names(job.options));
+  if (const std::string others = chosen_beside(job.options, platform); !others.empty()) {
+    return Error(Errc::kNotFound,
+                 "is an image for " + platform_name(platform) + ", not for " + others);
   }
   if (!is_linux(platform)) {
     return Error(Errc::kInvalid, "is an image for " + platform_name(platform) + kOnlyLinux);
@@ -198,7 +209,7 @@ Error missing_image(const oci::Platform& platform, const Error& error) {
 
 // The image behind an entry; nothing when it is none, or not one to convert.
 Result<std::optional<SourceImage>> read_entry(Job& job, const oci::Descriptor& entry) {
-  auto document = job.from.get_manifest(entry.digest.to_string());
+  auto document = get_entry(job.from, entry);
   if (!document && !entry.platform && document.error().code() == Errc::kNotFound) {
     return std::optional<SourceImage>();
   }

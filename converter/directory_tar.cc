@@ -144,7 +144,7 @@ Header link_to(const std::string& first_name, const std::string& name, const str
 
 class DirectoryTar : public ByteReader {
  public:
-  explicit DirectoryTar(Warn about_sockets) : about_sockets_(about_sockets) {}
+  explicit DirectoryTar(Warn warn) : warn_(warn) {}
 
   Status begin(const UniqueFd& root);
   Result<std::size_t> read(std::span<std::byte> buffer) override;
@@ -159,12 +159,13 @@ class DirectoryTar : public ByteReader {
 
   Status advance();
   Status add(const UniqueFd& handle);
+  Status leave_out(const char* what) const;
   Status add_inode(const UniqueFd& handle, const struct stat& st);
   Status enter(const UniqueFd& handle);
   Status put_header(const Header& header);
   Result<std::size_t> read_content(std::span<std::byte> buffer);
 
-  const Warn about_sockets_;
+  const Warn warn_;
   std::vector<Level> levels_;
   std::string path_;                        // of the current entry
   std::map<InodeKey, std::string> linked_;  // first names of files that have several
@@ -240,15 +241,17 @@ Status DirectoryTar::advance() {
   return {};
 }
 
+Status DirectoryTar::leave_out(const char* what) const {
+  if (warn_ == Warn::kYes) log::warn("{} is left out path={}", what, log::printable(path_));
+  return {};
+}
+
 Status DirectoryTar::add(const UniqueFd& handle) {
   struct stat st {};
   if (::fstat(handle.get(), &st) != 0) return Error::from_errno(errno, "stat");
-  if (S_ISSOCK(st.st_mode)) {
-    if (about_sockets_ == Warn::kYes) {
-      log::warn("a socket is left out path={}", log::printable(path_));
-    }
-    return {};
-  }
+  if (S_ISSOCK(st.st_mode)) return leave_out("a socket");
+  // In a layer it would be a whiteout.
+  if (S_ISCHR(st.st_mode) && st.st_rdev == 0) return leave_out("a character device 0:0");
   if (S_ISDIR(st.st_mode) || st.st_nlink < 2) return add_inode(handle, st);
   const auto [known, is_new] = linked_.try_emplace(InodeKey(st.st_dev, st.st_ino), path_);
   if (is_new) return add_inode(handle, st);
@@ -283,9 +286,9 @@ Status DirectoryTar::put_header(const Header& header) {
 }  // namespace
 
 Result<std::unique_ptr<ByteReader>> open_directory_tar(const std::filesystem::path& path,
-                                                       Warn about_sockets) {
+                                                       Warn warn) {
   IMSY_TRY_ASSIGN(const UniqueFd root, open_file(path, O_PATH | O_DIRECTORY));
-  auto tar = std::make_unique<DirectoryTar>(about_sockets);
+  auto tar = std::make_unique<DirectoryTar>(warn);
   IMSY_TRY(tar->begin(root));
   return std::unique_ptr<ByteReader>(std::move(tar));
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "converter/posix_acl.h"
+
 namespace imsy::converter {
 namespace {
 
@@ -73,10 +75,10 @@ bool is_lazy_index(std::string_view name) {
          name == ".no.prefetch.landmark";
 }
 
-// The first two would steer overlayfs, labels belong to the host's policy.
+// The first two would steer overlayfs, labels and signatures belong to the host's policy.
 bool dropped_xattr(std::string_view name) {
   return name.starts_with("trusted.") || name.starts_with("user.overlay.") ||
-         name == "security.selinux";
+         name == "security.selinux" || name == "security.ima";
 }
 
 // The kernel takes version 1, 2 and 3 of the structure, which have these sizes.
@@ -308,6 +310,9 @@ Status LayerTree::set_attributes(Inode& inode, const Header& header) {
     }
     if (name == "security.capability" && !plausible_capability(value)) {
       return refuse(header, "security.capability has a size that no kernel accepts");
+    }
+    if (!is_settable_acl(name, value, inode.type == NodeType::kDirectory)) {
+      return refuse(header, "extended attribute " + name + " holds no ACL that a kernel accepts");
     }
     const auto same =
         std::find_if(inode.xattrs.begin(), inode.xattrs.end(),

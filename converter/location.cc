@@ -27,8 +27,14 @@ namespace {
 
 // --- names ---
 
-// PATH[:tag]: a colon before the last slash belongs to the path.
+// PATH[:tag|@digest]: a colon before the last slash belongs to the path.
 Status parse_path_and_tag(std::string_view rest, Location& location) {
+  if (const std::size_t at = rest.rfind("@sha256:"); at != std::string_view::npos) {
+    location.path = rest.substr(0, at);
+    location.object = rest.substr(at + 1);
+    const auto digest = Digest::parse(location.object);
+    return digest ? Status() : Status(digest.error().with_context(location.text));
+  }
   const std::size_t slash = rest.rfind('/');
   const std::size_t colon = rest.rfind(':');
   if (colon != std::string_view::npos && (slash == std::string_view::npos || colon > slash)) {
@@ -120,8 +126,8 @@ Source directory_source(const Location& location, const OpenOptions& options) {
 
 // The last one takes what has no prefix.
 constexpr std::array<Transport, 6> kTransports = {{
-    {"oci:", "oci:DIR[:tag]", parse_path_and_tag, layout_source, layout_target},
-    {"oci-archive:", "oci-archive:FILE[:tag]", parse_path_and_tag, oci_archive_source,
+    {"oci:", "oci:DIR[:tag|@digest]", parse_path_and_tag, layout_source, layout_target},
+    {"oci-archive:", "oci-archive:FILE[:tag|@digest]", parse_path_and_tag, oci_archive_source,
      oci_archive_target},
     {"docker-archive:", "docker-archive:FILE[:reference]", parse_path_and_reference,
      docker_archive_source, docker_archive_target},

@@ -51,7 +51,7 @@ void Progress::show(bool always) {
   if (!visible_) return;
   MutexLock lock(mu_);
   const auto now = std::chrono::steady_clock::now();
-  if (!always && now - shown_ < kInterval) return;
+  if (name_.empty() || (!always && now - shown_ < kInterval)) return;
   shown_ = now;
   line_open_ = true;
   std::fprintf(stderr, "\r\033[K%s  read %.1f/%.1f MB", name_.c_str(), megabytes(read_),

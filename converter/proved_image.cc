@@ -71,6 +71,12 @@ std::uint64_t ProvedImage::raw_size() const {
   return last.raw_offset + last.raw_size;
 }
 
+Digest original_of(const oci::Manifest& manifest) {
+  const auto found = manifest.annotations.find(std::string(annotation::kSource));
+  if (found == manifest.annotations.end()) return {};
+  return Digest::parse(found->second).value_or(Digest());
+}
+
 bool says_converted(const SourceImage& image) {
   return std::any_of(
       image.manifest.layers.begin(), image.manifest.layers.end(),

@@ -29,6 +29,9 @@ struct ProvedImage {
 // says that it is converted, but the message tells what does not agree.
 Result<ProvedImage> open_converted(oci::ImageSource& source, SourceImage image);
 
+// The manifest that a converted image says it was made from; zero when it does not say.
+Digest original_of(const oci::Manifest& manifest);
+
 // Whether the image says that it is converted.
 bool says_converted(const SourceImage& image);
 

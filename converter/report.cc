@@ -2,6 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 namespace imsy::converter {
 namespace {
 
@@ -57,6 +61,34 @@ oci::Json to_json(const ImageReport& image) {
   return json;
 }
 
+void add_warnings(const ImageReport& image, std::vector<std::string>& lines) {
+  const LayerWarnings& found = image.warnings;
+  const std::pair<std::uint64_t, const char*> kinds[] = {
+      {found.duplicate_entries, "entries come twice in one layer; the last one counts"},
+      {found.symlinked_parents, "paths lead through a symlink, which was followed in the image"},
+      {found.ignored_whiteouts, "marks of old storage drivers (.wh..wh.*) are left out"},
+      {found.whiteout_devices, "character devices 0:0 are taken as whiteouts"},
+      {found.dropped_xattrs, "extended attributes that belong to a host are left out"},
+      {found.dropped_indexes, "files that lazily pulled layers have about themselves are left out"},
+  };
+  for (const auto& [count, what] : kinds) {
+    if (count > 0) lines.push_back(image.platform + ": " + std::to_string(count) + " " + what);
+  }
+}
+
+// The first ones; an index may have many images.
+std::string warnings_text(const ConvertReport& report) {
+  constexpr std::size_t kShown = 10;
+  std::vector<std::string> lines;
+  for (const auto& image : report.images) add_warnings(image, lines);
+  std::string text;
+  for (std::size_t i = 0; i < std::min(lines.size(), kShown); ++i) {
+    text += "warning: " + lines[i] + "\n";
+  }
+  if (lines.size() <= kShown) return text;
+  return text + "and " + std::to_string(lines.size() - kShown) + " more warnings, see --report\n";
+}
+
 }  // namespace
 
 oci::Json to_json(const ConvertReport& report) {
@@ -86,10 +118,12 @@ std::string to_text(const ConvertReport& report) {
             " inodes, " + std::to_string(layer.chunks) + " chunks; " + to_text(image.transfers) +
             "\n";
   }
-  if (report.carried.empty() && report.left_out.empty()) return text;
-  return text + "beside the images: " + std::to_string(report.carried.size()) +
-         " entries carried through, " + std::to_string(report.left_out.size()) + " left out; " +
-         to_text(report.carried_transfers) + "\n";
+  if (!report.carried.empty() || !report.left_out.empty()) {
+    text += "beside the images: " + std::to_string(report.carried.size()) +
+            " entries carried through, " + std::to_string(report.left_out.size()) + " left out; " +
+            to_text(report.carried_transfers) + "\n";
+  }
+  return text + warnings_text(report);
 }
 
 }  // namespace imsy::converter

@@ -40,14 +40,22 @@ Result<Layer> measure(ByteReader& input, bool plain) {
   Layer layer;
   MeasuredReader blob(input);
   layer.descriptor.media_type = oci::media_type::kOciLayer;
+  std::uint64_t size = 0;  // of the tar
   if (plain) {
     IMSY_TRY(drain(blob));
+    size = blob.size();
   } else {
     IMSY_TRY_ASSIGN(const auto inflated, oci::decompress(blob));
     MeasuredReader tar(*inflated.content);
     IMSY_TRY(drain(tar));
+    size = tar.size();
     layer.diff_id = tar.finish();
     layer.descriptor.media_type = oci::layer_type(inflated.found);
+  }
+  if (size == 0) {
+    return Error(Errc::kInvalid,
+                 "is empty, not even a tar without entries; has the program that should have "
+                 "written it failed?");
   }
   layer.descriptor.digest = blob.finish();
   layer.descriptor.size = blob.size();

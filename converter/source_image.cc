@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "converter/platform.h"
+#include "oci/described.h"
 
 namespace imsy::converter {
 namespace {
@@ -17,6 +18,12 @@ bool is_for(const oci::Platform& found, const std::string& wanted) {
 }
 
 }  // namespace
+
+Result<oci::Document> get_entry(oci::ImageSource& source, const oci::Descriptor& entry) {
+  IMSY_TRY_ASSIGN(auto document, source.get_manifest(entry.digest.to_string()));
+  IMSY_TRY(oci::check_described(document, entry));
+  return document;
+}
 
 Result<SourceImage> read_image(oci::ImageSource& source, oci::Document document) {
   SourceImage image;
@@ -52,7 +59,7 @@ Result<std::optional<SourceImage>> find_image(oci::ImageSource& source,
   if (!oci::is_manifest(entry.media_type) || !entry.artifact_type.empty()) return nothing;
   if (entry.annotations.contains("vnd.docker.reference.type")) return nothing;  // an attestation
   if (entry.platform && !is_for(*entry.platform, platform)) return nothing;
-  IMSY_TRY_ASSIGN(auto document, source.get_manifest(entry.digest.to_string()));
+  IMSY_TRY_ASSIGN(auto document, get_entry(source, entry));
   IMSY_TRY_ASSIGN(const auto manifest, oci::parse_manifest(document));
   if (!is_image(manifest) || !has_only_layers(manifest)) return nothing;
   IMSY_TRY_ASSIGN(auto image, read_image(source, std::move(document)));

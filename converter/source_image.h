@@ -17,6 +17,10 @@ struct SourceImage {
   oci::ImageConfig config;  // one diffID per layer
 };
 
+// The manifest or index that an entry of an index is about. kCorrupt: it has another size or media
+// type than `entry` says; else errors of `source`.
+Result<oci::Document> get_entry(oci::ImageSource& source, const oci::Descriptor& entry);
+
 // Reads the configuration of the image whose manifest is `document`. kInvalid: one of the two is
 // malformed, or their layers do not pair; else errors of `source`.
 Result<SourceImage> read_image(oci::ImageSource& source, oci::Document document);

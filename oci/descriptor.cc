@@ -160,6 +160,8 @@ Result<Descriptor> Descriptor::from_json(const Json& json, std::string_view wher
   IMSY_TRY_ASSIGN(descriptor.urls, string_list_field(json, "urls", where));
   if (const Json* platform = find_field(json, "platform")) {
     IMSY_TRY_ASSIGN(descriptor.platform, parse_platform(*platform, field_path(where, "platform")));
+    // Without an architecture it says nothing that an image could be chosen by.
+    if (descriptor.platform->architecture.empty()) descriptor.platform.reset();
   }
   IMSY_TRY(check_embedded_data(json, descriptor, where));
   return descriptor;

@@ -13,6 +13,7 @@ namespace {
 // docker, podman and skopeo read this file; containerd reads the layout.
 constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kContainerdName = "io.containerd.image.name";
+constexpr const char* kScheme = "docker-archive:";
 
 class DockerArchiveTarget : public ImageTarget {
  public:
@@ -70,7 +71,7 @@ Status DockerArchiveTarget::finish(const std::vector<Digest>& images) {
 Result<std::unique_ptr<ImageTarget>> create_docker_archive(const std::filesystem::path& file,
                                                            const std::string& reference,
                                                            const std::filesystem::path& temporary) {
-  const std::string name = "docker-archive:" + file.string();
+  const std::string name = kScheme + file.string();
   std::optional<Reference> parsed;
   std::map<std::string, std::string> annotations;
   if (!reference.empty()) {
@@ -80,7 +81,7 @@ Result<std::unique_ptr<ImageTarget>> create_docker_archive(const std::filesystem
     }
     annotations[kContainerdName] = parsed->to_string();
   }
-  auto archive = create_oci_archive(file, temporary, annotations);
+  auto archive = create_oci_archive(file, temporary, annotations, kScheme);
   if (!archive) return archive.error();
   return std::unique_ptr<ImageTarget>(
       std::make_unique<DockerArchiveTarget>(name, std::move(*archive), std::move(parsed)));

@@ -799,7 +799,7 @@ Status HttpClient::Impl::outcome_of(const Transfer& transfer, CURLcode code) con
   if (detail.empty()) detail = curl_easy_strerror(code);
   const Errc kind = code_of(code, detail);
   if (code == CURLE_SSL_CONNECT_ERROR && kind == Errc::kInvalid) {
-    detail = "the server does not speak TLS";
+    detail = "the server does not speak TLS, and plain http was not asked for (--plain-http)";
   }
   return Error(kind, transfer.shown + ": " + detail);
 }

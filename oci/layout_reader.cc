@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "oci/described.h"
 #include "oci/json.h"
 
 namespace imsy::oci {
@@ -78,13 +79,15 @@ Status LayoutReader::check() const {
 }
 
 Result<Document> LayoutReader::get_manifest(const std::string& object) {
-  Digest digest;
-  if (const auto named = Digest::parse(object)) {
-    digest = *named;
-  } else {
+  const auto named = Digest::parse(object);
+  if (!named) {
     IMSY_TRY_ASSIGN(const Descriptor entry, find(object));
-    digest = entry.digest;
+    IMSY_TRY_ASSIGN(auto document, get_manifest(entry.digest.to_string()));
+    const Status described = check_described(document, entry);
+    if (!described) return described.error().with_context(name_);
+    return document;
   }
+  const Digest digest = *named;
   const std::string what = name_ + ": manifest " + digest.to_string();
   auto bytes = read_document(*files_, layout_file::blob_path(digest));
   if (!bytes) return bytes.error().with_context(what);

@@ -16,8 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string name_of(const fs::path& file) {
-  return "oci-archive:" + file.string();
+std::string name_of(const fs::path& file, std::string_view scheme = "oci-archive:") {
+  return std::string(scheme) + file.string();
 }
 
 // The tar file while it grows.
@@ -72,9 +72,9 @@ class ArchiveFile {
 
 class OciArchive : public ArchiveTarget {
  public:
-  OciArchive(const fs::path& file, fs::path temporary, AtomicFile output,
+  OciArchive(std::string name, fs::path temporary, AtomicFile output,
              std::map<std::string, std::string> annotations)
-      : name_(name_of(file)),
+      : name_(std::move(name)),
         temporary_(std::move(temporary)),
         output_(std::move(output)),
         annotations_(std::move(annotations)) {
@@ -204,12 +204,13 @@ Result<std::unique_ptr<ImageSource>> open_oci_archive(const fs::path& file,
 
 Result<std::unique_ptr<ArchiveTarget>> create_oci_archive(
     const fs::path& file, const fs::path& temporary,
-    const std::map<std::string, std::string>& annotations) {
+    const std::map<std::string, std::string>& annotations, std::string_view scheme) {
+  const std::string name = name_of(file, scheme);
   auto target = replaceable_file(file);
-  if (!target) return target.error().with_context(name_of(file));
+  if (!target) return target.error().with_context(name);
   auto output = AtomicFile::create(*target, 0644);
-  if (!output) return output.error().with_context(name_of(file));
-  auto archive = std::make_unique<OciArchive>(file, temporary, std::move(*output), annotations);
+  if (!output) return output.error().with_context(name);
+  auto archive = std::make_unique<OciArchive>(name, temporary, std::move(*output), annotations);
   IMSY_TRY(archive->begin());
   return std::unique_ptr<ArchiveTarget>(std::move(archive));
 }

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "oci/repository.h"
 
@@ -28,9 +29,11 @@ class ArchiveTarget : public ImageTarget {
 
 // A new archive, which replaces `file` in one step when it is finished; a killed process leaves
 // nothing. Blobs wait in unnamed files in `temporary` until their digests are known. The same calls
-// make the same bytes. `annotations` go to what a tag names in index.json, beside the tag.
+// make the same bytes. `annotations` go to what a tag names in index.json, beside the tag. Messages
+// call the archive by `scheme` and its path.
 Result<std::unique_ptr<ArchiveTarget>> create_oci_archive(
     const std::filesystem::path& file, const std::filesystem::path& temporary,
-    const std::map<std::string, std::string>& annotations = {});
+    const std::map<std::string, std::string>& annotations = {},
+    std::string_view scheme = "oci-archive:");
 
 }  // namespace imsy::oci

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -13,11 +12,13 @@
 #include <utility>
 #include <vector>
 
+#include "cli/image/carried.h"
 #include "cli/image/check.h"
 #include "cli/image/compare.h"
 #include "cli/image/diff.h"
 #include "cli/image/export.h"
 #include "cli/image/inspect.h"
+#include "cli/image/pairing.h"
 #include "cli/image/place.h"
 #include "cli/image/squashed.h"
 #include "cli/image/tree_writer.h"
@@ -50,7 +51,7 @@ struct Command {
   std::string platform;
   std::string temporary;
   std::string against;
-  LayerCompression compression = LayerCompression::kZstd;
+  std::string compression = "zstd";
   std::vector<std::string> places;
 };
 
@@ -104,12 +105,23 @@ std::string dump(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-// The image of `place` for the platform of `entry`.
-Result<converter::ProvedImage> open_counterpart(const Place& place, const oci::Descriptor& entry) {
-  IMSY_TRY_ASSIGN(auto found, place.image_for(converter::platform_name(*entry.platform)));
-  auto converted = converter::open_converted(place.source(), std::move(found));
+// The image of `place` for `platform`. Nothing, and a line about that, when there is none.
+Result<std::optional<converter::ProvedImage>> open_counterpart(const Place& place,
+                                                               const std::string& platform,
+                                                               std::ostream& err) {
+  IMSY_TRY_ASSIGN(auto found, place.find_image_for(platform));
+  if (!found) {
+    err << "imsy: " << log::printable(platform) << " is passed over: " << place.text()
+        << " holds no image for it\n";
+    return std::optional<converter::ProvedImage>();
+  }
+  auto converted = converter::open_converted(place.source(), std::move(*found));
   if (!converted) return converted.error().with_context(place.text());
-  return converted;
+  return std::optional(std::move(*converted));
+}
+
+std::string platform_of(const converter::SourceImage& image, const oci::Descriptor& entry) {
+  return converter::platform_name(introduce(image, entry).platform);
 }
 
 Status run_inspect(const Command& command) {
@@ -123,12 +135,14 @@ Status run_inspect(const Command& command) {
   std::string text;
   IMSY_TRY(places[0].each_image(
       command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
+        const std::string platform = platform_of(found, entry);
         IMSY_TRY_ASSIGN(const auto image,
                         converter::open_converted(places[0].source(), std::move(found)));
         Inspection inspection = inspect(image);
         for (std::size_t i = 1; i < places.size(); ++i) {
-          IMSY_TRY_ASSIGN(const auto other, open_counterpart(places[i], entry));
-          inspection.shared.push_back(share(image, other, places[i].text()));
+          IMSY_TRY_ASSIGN(const auto other,
+                          open_counterpart(places[i], platform, command.streams.err));
+          if (other) inspection.shared.push_back(share(image, *other, places[i].text()));
         }
         text += to_text(inspection);
         images.push_back(to_json(inspection));
@@ -146,13 +160,19 @@ Status run_diff(const Command& command) {
   std::string text;
   IMSY_TRY(place.each_image(
       command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
+        const std::string platform = platform_of(found, entry);
         IMSY_TRY_ASSIGN(const auto to, converter::open_converted(place.source(), std::move(found)));
-        IMSY_TRY_ASSIGN(const auto from, open_counterpart(old, entry));
-        const Diff difference = diff(from, to);
+        IMSY_TRY_ASSIGN(const auto from, open_counterpart(old, platform, command.streams.err));
+        if (!from) return {};
+        const Diff difference = diff(*from, to);
         text += to_text(difference, command.files);
         images.push_back(to_json(difference, command.files));
         return {};
       }));
+  if (images.empty()) {
+    return Error(Errc::kNotFound,
+                 old.text() + " and " + place.text() + " have no platform in common");
+  }
   command.streams.out << (command.json ? dump({{"images", std::move(images)}}) : text);
   return {};
 }
@@ -178,10 +198,11 @@ std::string describe(const Difference& difference, const Place& original, const 
   return difference.what;
 }
 
-// Configuration and tree. Up to ten differences, one line each, and how many there are.
-Status compare_with(const Place& original, const Place& place, const converter::ProvedImage& image,
-                    const oci::Descriptor& entry, const Command& command, Session& session) {
-  IMSY_TRY_ASSIGN(const auto found, original.image_for(converter::platform_name(*entry.platform)));
+// Configuration and tree of `image` and of the original with the manifest `made_from`. Up to ten
+// differences, one line each, and how many there are.
+Status compare_with(const Place& original, const Digest& made_from, const Place& place,
+                    const converter::ProvedImage& image, const Command& command, Session& session) {
+  IMSY_TRY_ASSIGN(const auto found, original.image_with(made_from));
   IMSY_TRY_ASSIGN(const auto temporary, converter::temporary_directory(command.temporary));
   auto squashed = squash(original.source(), found, session.input(),
                          image.manifest->header().chunker, temporary);
@@ -202,46 +223,67 @@ Status compare_with(const Place& original, const Place& place, const converter::
                                    std::to_string(members) + " members of the configuration");
 }
 
-// Images that only the original has would be passed over.
-Status check_platforms(const Place& original, const Place& place) {
-  IMSY_TRY_ASSIGN(const auto wanted, original.platforms());
-  IMSY_TRY_ASSIGN(const auto found, place.platforms());
-  std::vector<std::string> missing;
-  for (const oci::Platform& platform : wanted) {
-    const bool here = std::any_of(found.begin(), found.end(), [&](const oci::Platform& other) {
-      return converter::same_platform(platform, other);
-    });
-    if (!here) missing.push_back(converter::platform_name(platform));
+// The place that --against names, and what it holds.
+struct Original {
+  Place place;
+  std::vector<Listed> images;
+
+  Result<Digest> find(const Listed& converted) const {
+    auto found = find_original(images, converted);
+    return found ? found : found.error().with_context(place.text());
   }
-  if (missing.empty()) return {};
-  return Error(Errc::kNotFound, place.text() + ": has no image for " + oci::list_names(missing) +
-                                    ", as " + original.text() +
-                                    " has; choose what to check with --platform");
+};
+
+Result<std::optional<Original>> open_original(const Place& place, const Command& command,
+                                              Session& session) {
+  if (command.against.empty()) return std::optional<Original>();
+  IMSY_TRY_ASSIGN(Place opened, session.open(command.against));
+  IMSY_TRY_ASSIGN(auto images, opened.list());
+  Original original{std::move(opened), std::move(images)};
+  if (!command.platform.empty()) return std::optional(std::move(original));
+  // Images that only the original has would be passed over.
+  IMSY_TRY_ASSIGN(const auto converted, place.list());
+  const Status complete = check_complete(original.images, converted);
+  if (complete) return std::optional(std::move(original));
+  return Error(complete.error().code(), original.place.text() + ": " + complete.error().message() +
+                                            "; compared with " + place.text() +
+                                            ", choose what to check with --platform");
+}
+
+Status check_others(const Place& place, std::ostream& out) {
+  IMSY_TRY_ASSIGN(const auto others, place.others());
+  for (const oci::Descriptor& entry : others) {
+    const auto blobs = check_carried(place.source(), entry);
+    if (!blobs) return blobs.error().with_context(place.text());
+    out << fmt::format("{} is whole, as it was carried through: {} blobs\n",
+                       entry.digest.to_string(), *blobs);
+  }
+  return {};
 }
 
 Status run_check(const Command& command) {
   Session session(command, Reads::kLayers);
   IMSY_TRY_ASSIGN(const Place place, session.open(command.places[0]));
-  std::optional<Place> original;
-  if (!command.against.empty()) {
-    IMSY_TRY_ASSIGN(Place opened, session.open(command.against));
-    original.emplace(std::move(opened));
-    if (command.platform.empty()) IMSY_TRY(check_platforms(*original, place));
-  }
-  return place.each_image(
+  IMSY_TRY_ASSIGN(const auto original, open_original(place, command, session));
+  IMSY_TRY(place.each_image(
       command.platform, [&](converter::SourceImage found, const oci::Descriptor& entry) -> Status {
+        const Listed listed = introduce(found, entry);
         IMSY_TRY_ASSIGN(const auto image,
                         converter::open_converted(place.source(), std::move(found)));
         IMSY_TRY(check(place.source(), image));
-        if (original) IMSY_TRY(compare_with(*original, place, image, entry, command, session));
+        if (original) {
+          IMSY_TRY_ASSIGN(const Digest made_from, original->find(listed));
+          IMSY_TRY(compare_with(original->place, made_from, place, image, command, session));
+        }
         const cdc::Objects& objects = image.manifest->objects();
         command.streams.out << fmt::format(
             "{} {} proved: {} paths, {} chunks, {} frames{}\n",
             image.image.document.digest.to_string(), log::printable(image.platform()),
             image.manifest->tree().entry_count(), objects.total_chunks(), objects.frame_count(),
-            original ? "; configuration and tree of " + original->text() : "");
+            original ? "; configuration and tree of " + original->place.text() : "");
         return {};
-      });
+      }));
+  return command.platform.empty() ? check_others(place, command.streams.out) : Status();
 }
 
 Status run_unpack(const Command& command) {
@@ -265,26 +307,60 @@ Status run_unpack(const Command& command) {
   return unpacked ? unpacked : unpacked.error().with_context(place.text());
 }
 
+// Attestations are about the images as they are, so they would not be true of plain ones.
+Status tell_left_out(const Place& place, std::ostream& err) {
+  IMSY_TRY_ASSIGN(const auto others, place.others());
+  if (others.empty()) return {};
+  std::vector<std::string> names;
+  for (const oci::Descriptor& entry : others) names.push_back(entry.digest.to_string());
+  err << "imsy: left out, because they are no images for linux: " << oci::list_names(names) << '\n';
+  return {};
+}
+
 Status run_export(const Command& command) {
   IMSY_TRY_ASSIGN(const auto target, converter::Location::parse(command.places[1]));
   IMSY_TRY(target.check_writable());
   Session session(command, Reads::kLayers);
   IMSY_TRY_ASSIGN(const Place place, session.open(command.places[0]));
   IMSY_TRY_ASSIGN(const auto to, session.open_target(target));
-  IMSY_TRY_ASSIGN(const Digest digest,
-                  export_image(place, *to, target, command.platform, command.compression));
+  IMSY_TRY_ASSIGN(const Digest digest, export_image(place, *to, target, command.platform,
+                                                    kCompressions.at(command.compression)));
   command.streams.out << digest.to_string() << '\n';
-  return {};
+  return tell_left_out(place, command.streams.err);
 }
 
-CLI::App* add(CLI::App& app, const std::string& name, const std::shared_ptr<Command>& command,
-              Status& outcome, Status (*run)(const Command&)) {
-  CLI::App* const added = app.add_subcommand(name);
-  added->add_flag("--plain-http", command->plain_http);
-  added->add_option("--platform", command->platform);
-  added->add_option("--tmp", command->temporary);
-  added->callback([command, &outcome, run] { outcome = run(*command); });
+struct Verb {
+  const char* name;
+  const char* meaning;
+  Status (*run)(const Command&);
+};
+
+CLI::App* add(CLI::App& app, const Verb& verb, const std::shared_ptr<Command>& command,
+              Status& outcome) {
+  CLI::App* const added = app.add_subcommand(verb.name, verb.meaning);
+  added->add_flag("--plain-http", command->plain_http, "http, not https, to registries");
+  added->add_option("--platform", command->platform,
+                    "OS/ARCH[/VARIANT]: only this image of an index");
+  added->add_option("--tmp", command->temporary,
+                    "directory for unnamed temporary files (default: $TMPDIR)");
+  added->callback([command, &outcome, run = verb.run] { outcome = run(*command); });
   return added;
+}
+
+struct Positional {
+  const char* name;
+  const char* meaning;
+};
+
+void add_two(CLI::App& app, Command& command, const Positional& first, const Positional& second) {
+  command.places.resize(2);
+  app.add_option(first.name, command.places[0], first.meaning)->required();
+  app.add_option(second.name, command.places[1], second.meaning)->required();
+}
+
+void add_foreign_layers(CLI::App& app, Command& command) {
+  app.add_flag("--allow-foreign-layers", command.foreign_layers,
+               "fetch layers of ordinary images from where their manifests say");
 }
 
 }  // namespace
@@ -293,32 +369,44 @@ void add_commands(CLI::App& app, const Streams& streams, const std::stop_token& 
                   Status& outcome) {
   const auto make = [&] { return std::make_shared<Command>(streams, stop); };
   const auto inspected = make();
-  CLI::App* const inspect = add(app, "inspect", inspected, outcome, run_inspect);
-  inspect->add_option("REF", inspected->places)->required();
-  inspect->add_flag("--json", inspected->json);
+  CLI::App* const inspect = add(
+      app,
+      {"inspect", "Show what a converted image consists of, and shares with others.", run_inspect},
+      inspected, outcome);
+  inspect->add_option("REF", inspected->places, "the image, then others to compare it with")
+      ->required();
+  inspect->add_flag("--json", inspected->json, "for programs");
 
   const auto checked = make();
-  CLI::App* const check = add(app, "check", checked, outcome, run_check);
-  check->add_option("REF", checked->places)->required()->expected(1);
-  check->add_option("--against", checked->against);
-  check->add_flag("--allow-foreign-layers", checked->foreign_layers);
+  CLI::App* const check =
+      add(app, {"check", "Read a converted image completely and prove what it says.", run_check},
+          checked, outcome);
+  check->add_option("REF", checked->places, "the image")->required()->expected(1);
+  check->add_option("--against", checked->against,
+                    "the image that it was made from: prove that it is the same");
+  add_foreign_layers(*check, *checked);
 
   const auto unpacked = make();
-  CLI::App* const unpack = add(app, "unpack", unpacked, outcome, run_unpack);
-  unpack->add_option("REF DIR", unpacked->places)->required()->expected(2);
-  unpack->add_flag("--allow-foreign-layers", unpacked->foreign_layers);
+  CLI::App* const unpack =
+      add(app, {"unpack", "Write an image's tree into a new or empty directory.", run_unpack},
+          unpacked, outcome);
+  add_two(*unpack, *unpacked, {"REF", "the image"}, {"DIR", "the directory"});
+  add_foreign_layers(*unpack, *unpacked);
 
   const auto exported = make();
-  CLI::App* const to_plain = add(app, "export", exported, outcome, run_export);
-  to_plain->add_option("SRC DST", exported->places)->required()->expected(2);
-  to_plain->add_option("--compress", exported->compression)
-      ->transform(CLI::CheckedTransformer(kCompressions));
+  CLI::App* const to_plain = add(
+      app, {"export", "Write a converted image as a plain one.", run_export}, exported, outcome);
+  add_two(*to_plain, *exported, {"SRC", "the image"}, {"DST", "where to write it"});
+  to_plain->add_option("--compress", exported->compression, "of the layer: zstd, gzip or none")
+      ->check(CLI::IsMember({"zstd", "gzip", "none"}).description(""))
+      ->capture_default_str();
 
   const auto compared = make();
-  CLI::App* const diff = add(app, "diff", compared, outcome, run_diff);
-  diff->add_option("A B", compared->places)->required()->expected(2);
-  diff->add_flag("--json", compared->json);
-  diff->add_flag("--files", compared->files);
+  CLI::App* const diff = add(
+      app, {"diff", "Show what a node that holds A fetches for B.", run_diff}, compared, outcome);
+  add_two(*diff, *compared, {"A", "the image that the node holds"}, {"B", "the new one"});
+  diff->add_flag("--json", compared->json, "for programs");
+  diff->add_flag("--files", compared->files, "with a line for each path that is not the same");
 }
 
 }  // namespace imsy::cli::image

@@ -9,6 +9,7 @@
 #include "cas/frame_plan.h"
 #include "cli/text.h"
 #include "common/log.h"
+#include "oci/base64.h"
 
 namespace imsy::cli::image {
 namespace {
@@ -109,6 +110,17 @@ std::string line_of(const ChangedFile& file) {
                      human_bytes(file.new_bytes), log::printable(file.path), what);
 }
 
+// Two names that are no UTF-8 may look the same as `path`.
+Json to_json(const ChangedFile& file) {
+  Json json{{"path", file.path},
+            {"change", name_of(file.change)},
+            {"what", file.what},
+            {"size", file.size},
+            {"new_bytes", file.new_bytes}};
+  if (!is_utf8(file.path)) json["path_base64"] = oci::base64_encode(as_bytes(file.path));
+  return json;
+}
+
 }  // namespace
 
 Diff diff(const converter::ProvedImage& from, const converter::ProvedImage& to) {
@@ -171,12 +183,7 @@ Json to_json(const Diff& diff, bool files) {
             {"fetched_bytes", upgrade.bytes + diff.manifest_size}};
   if (!files) return json;
   json["files"] = Json::array();
-  for (const ChangedFile& file : diff.files) {
-    json["files"].push_back({{"path", file.path},
-                             {"change", name_of(file.change)},
-                             {"size", file.size},
-                             {"new_bytes", file.new_bytes}});
-  }
+  for (const ChangedFile& file : diff.files) json["files"].push_back(to_json(file));
   return json;
 }
 

@@ -139,11 +139,12 @@ Result<Digest> export_image(const Place& from, oci::ImageTarget& to,
           return Error(Errc::kInvalid,
                        to.name() + " can hold one image; choose one with --platform");
         }
+        const oci::Platform platform_of_image = introduce(found, entry).platform;
         IMSY_TRY_ASSIGN(exported, export_one(from, std::move(found), to, compression));
         IMSY_TRY(to.put_manifest(exported, ""));
         made.push_back(exported.digest);
         images.push_back(exported.describe());
-        images.back().platform = entry.platform;
+        images.back().platform = platform_of_image;
         images.back().annotations = entry.annotations;
         return {};
       }));

@@ -13,8 +13,9 @@ namespace imsy::cli::image {
 enum class LayerCompression { kZstd, kGzip, kNone };
 
 // Writes what `from` names to `to`, under the tag of `location` or "latest"; an index stays an
-// index of the images for `platform` ("": all). Every frame's decoding and the diffIDs are checked;
-// nothing is tagged before everything is there. Returns the digest of what the tag names.
+// index of the images for `platform` ("": all), without Place::others(). Every frame's decoding and
+// the diffIDs are checked; nothing is tagged before everything is there. Returns the digest of what
+// the tag names.
 Result<Digest> export_image(const Place& from, oci::ImageTarget& to,
                             const converter::Location& location, const std::string& platform,
                             LayerCompression compression);

@@ -8,19 +8,11 @@
 
 #include "cli/text.h"
 #include "common/log.h"
-#include "converter/image_writer.h"
 
 namespace imsy::cli::image {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-Digest source_of(const oci::Manifest& manifest) {
-  const auto found = manifest.annotations.find(std::string(converter::annotation::kSource));
-  if (found == manifest.annotations.end()) return {};
-  const auto digest = Digest::parse(found->second);
-  return digest ? *digest : Digest();
-}
 
 std::unordered_set<Digest> chunk_digests(const cdc::Objects& objects) {
   std::unordered_set<Digest> digests;
@@ -66,7 +58,7 @@ Inspection inspect(const converter::ProvedImage& image) {
   Inspection counts;
   counts.platform = image.platform();
   counts.image = image.image.document.digest;
-  counts.source = source_of(image.image.manifest);
+  counts.source = converter::original_of(image.image.manifest);
   counts.cdc_manifest = image.anchor.manifest;
   counts.data_layers = image.anchor.data_layers;
   counts.raw_size = image.raw_size();

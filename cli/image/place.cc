@@ -1,10 +1,10 @@
 #include "cli/image/place.h"
 
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "converter/platform.h"
+#include "converter/proved_image.h"
 
 namespace imsy::cli::image {
 namespace {
@@ -55,14 +55,10 @@ class WatchedSource : public oci::ImageSource {
   const Watch watch_;
 };
 
-// An image that is named itself must be for the platform that was asked for.
-Status check_platform(const converter::SourceImage& image, const std::string& platform) {
-  if (platform.empty()) return {};
-  IMSY_TRY_ASSIGN(const auto wanted, converter::parse_platform(platform));
-  if (converter::same_platform(image.config.platform, wanted)) return {};
-  return Error(Errc::kNotFound, "is an image for " +
-                                    converter::platform_name(image.config.platform) + ", not for " +
-                                    platform);
+bool is_for(const converter::SourceImage& image, const std::string& platform) {
+  if (platform.empty()) return true;
+  const auto wanted = converter::parse_platform(platform);
+  return wanted && converter::same_platform(image.config.platform, *wanted);
 }
 
 }  // namespace
@@ -81,35 +77,41 @@ Result<Place> Place::open(const std::string& text, const converter::OpenOptions&
   return Place(std::move(location), watch, std::move(watched), std::move(*document));
 }
 
-Status Place::visit_entries(const std::string& platform, const Visit& visit) const {
+Listed introduce(const converter::SourceImage& image, const oci::Descriptor& entry) {
+  return {image.document.digest, entry.platform.value_or(image.config.platform),
+          converter::original_of(image.manifest)};
+}
+
+Error Place::no_image(const std::string& platform) const {
+  return Error(Errc::kNotFound,
+               text() + ": holds no image" + (platform.empty() ? "" : " for " + platform));
+}
+
+Result<std::size_t> Place::visit_entries(const std::string& platform, const Visit& visit) const {
   IMSY_TRY_ASSIGN(const auto entries, oci::parse_index(document_));
-  bool any = false;
+  std::size_t visited = 0;
   for (const oci::Descriptor& entry : entries.manifests) {
     auto image = converter::find_image(*source_, entry, platform);
     if (!image) return image.error();
     if (!*image) continue;
-    any = true;
-    oci::Descriptor found = entry;
-    if (!found.platform) found.platform = (*image)->config.platform;
-    const std::string name = converter::platform_name(*found.platform);
-    const Status visited = visit(std::move(**image), found);
-    if (!visited) return visited.error().with_context(name);
+    ++visited;
+    const std::string name =
+        converter::platform_name(entry.platform.value_or((*image)->config.platform));
+    const Status done = visit(std::move(**image), entry);
+    if (!done) return done.error().with_context(name);
   }
-  if (any) return {};
-  return Error(Errc::kNotFound,
-               "the index holds no image" + (platform.empty() ? "" : " for " + platform));
+  return visited;
 }
 
-Status Place::visit_all(const std::string& platform, const Visit& visit) const {
-  const auto visit_named = [&]() -> Status {
+Result<std::size_t> Place::visit_all(const std::string& platform, const Visit& visit) const {
+  const auto visit_named = [&]() -> Result<std::size_t> {
     if (oci::is_index(document_.media_type)) return visit_entries(platform, visit);
     IMSY_TRY_ASSIGN(auto image, converter::read_image(*source_, document_));
-    IMSY_TRY(check_platform(image, platform));
-    oci::Descriptor entry = document_.describe();
-    entry.platform = image.config.platform;
-    return visit(std::move(image), entry);
+    if (!is_for(image, platform)) return std::size_t{0};
+    IMSY_TRY(visit(std::move(image), document_.describe()));
+    return std::size_t{1};
   };
-  const Status visited = visit_named();
+  auto visited = visit_named();
   return visited ? visited : visited.error().with_context(text());
 }
 
@@ -120,35 +122,68 @@ void Place::begin(const converter::SourceImage& image) const {
 }
 
 Status Place::each_image(const std::string& platform, const Visit& visit) const {
-  return visit_all(platform, [&](converter::SourceImage image, const oci::Descriptor& entry) {
-    begin(image);
-    return visit(std::move(image), entry);
-  });
+  IMSY_TRY_ASSIGN(const std::size_t visited, visit_all(platform, [&](converter::SourceImage image,
+                                                                     const oci::Descriptor& entry) {
+                    begin(image);
+                    return visit(std::move(image), entry);
+                  }));
+  return visited > 0 ? Status() : Status(no_image(platform));
 }
 
-Result<std::vector<oci::Platform>> Place::platforms() const {
-  std::vector<oci::Platform> all;
-  IMSY_TRY(visit_all("", [&](const auto&, const oci::Descriptor& entry) -> Status {
-    all.push_back(*entry.platform);
+Result<std::vector<Listed>> Place::list() const {
+  std::vector<Listed> all;
+  IMSY_TRY(visit_all("", [&](const converter::SourceImage& image, const auto& entry) -> Status {
+    all.push_back(introduce(image, entry));
     return {};
   }));
   return all;
 }
 
-Result<converter::SourceImage> Place::image_for(const std::string& platform) const {
+Result<std::vector<oci::Descriptor>> Place::others() const {
+  std::vector<oci::Descriptor> others;
+  if (!oci::is_index(document_.media_type)) return others;
+  IMSY_TRY_ASSIGN(auto index, oci::parse_index(document_));
+  for (oci::Descriptor& entry : index.manifests) {
+    const auto image = converter::find_image(*source_, entry, "");
+    if (!image) return image.error().with_context(text());
+    if (!*image) others.push_back(std::move(entry));
+  }
+  return others;
+}
+
+Result<std::optional<converter::SourceImage>> Place::find_image_for(
+    const std::string& platform) const {
   std::optional<converter::SourceImage> found;
   std::vector<std::string> names;
-  IMSY_TRY(visit_all(platform, [&](converter::SourceImage image, const auto&) -> Status {
-    names.push_back(converter::platform_name(image.config.platform));
+  IMSY_TRY(visit_all(platform, [&](converter::SourceImage image, const auto& entry) -> Status {
+    names.push_back(converter::platform_name(introduce(image, entry).platform));
     if (!found) found = std::move(image);
     return {};
   }));
   if (names.size() > 1) {
     return Error(Errc::kInvalid, text() + ": holds several images: " + oci::list_names(names) +
-                                     "; name one with --platform");
+                                     "; name one with --platform, or by its digest");
   }
-  begin(*found);
+  if (found) begin(*found);
+  return found;
+}
+
+Result<converter::SourceImage> Place::image_for(const std::string& platform) const {
+  IMSY_TRY_ASSIGN(auto found, find_image_for(platform));
+  if (!found) return no_image(platform);
   return std::move(*found);
+}
+
+Result<converter::SourceImage> Place::image_with(const Digest& manifest) const {
+  const auto read = [&]() -> Result<converter::SourceImage> {
+    if (manifest == document_.digest) return converter::read_image(*source_, document_);
+    IMSY_TRY_ASSIGN(auto document, source_->get_manifest(manifest.to_string()));
+    return converter::read_image(*source_, std::move(document));
+  };
+  auto image = read();
+  if (!image) return image.error().with_context(text());
+  begin(*image);
+  return image;
 }
 
 }  // namespace imsy::cli::image

@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -26,6 +27,14 @@ struct Watch {
 
 // `blob`, read under the watch.
 std::unique_ptr<ByteReader> watched(std::unique_ptr<ByteReader> blob, const Watch& watch);
+
+// An image of a place, as its index and its manifest introduce it.
+struct Listed {
+  Digest manifest;
+  oci::Platform platform;  // of the index's entry, or else of the configuration
+  Digest original;         // that it says it was made from; zero: it does not say
+};
+Listed introduce(const converter::SourceImage& image, const oci::Descriptor& entry);
 
 class Place {
  public:
@@ -47,12 +56,18 @@ class Place {
   // several, and the place.
   Status each_image(const std::string& platform, const Visit& visit) const;
 
-  // Those of all images that each_image("") would visit, in order.
-  Result<std::vector<oci::Platform>> platforms() const;
+  // What each_image("") would visit, in order.
+  Result<std::vector<Listed>> list() const;
+  // The other entries of an index: attestations, images for other systems, and so on.
+  Result<std::vector<oci::Descriptor>> others() const;
 
   // The image that is named; of an index that for `platform`, which may be "" when it has just one.
-  // kInvalid, with the platforms that there are: which one is meant?
+  // Nothing when there is none; kInvalid, with the platforms that there are: which one is meant?
+  Result<std::optional<converter::SourceImage>> find_image_for(const std::string& platform) const;
+  // The same, and kNotFound when there is none.
   Result<converter::SourceImage> image_for(const std::string& platform) const;
+  // The image with this manifest.
+  Result<converter::SourceImage> image_with(const Digest& manifest) const;
 
  private:
   Place(converter::Location location, const Watch& watch, std::shared_ptr<oci::ImageSource> source,
@@ -62,8 +77,10 @@ class Place {
         source_(std::move(source)),
         document_(std::move(document)) {}
   void begin(const converter::SourceImage& image) const;
-  Status visit_all(const std::string& platform, const Visit& visit) const;
-  Status visit_entries(const std::string& platform, const Visit& visit) const;
+  Error no_image(const std::string& platform) const;
+  // Both say how many were visited.
+  Result<std::size_t> visit_all(const std::string& platform, const Visit& visit) const;
+  Result<std::size_t> visit_entries(const std::string& platform, const Visit& visit) const;
 
   converter::Location location_;
   Watch watch_;

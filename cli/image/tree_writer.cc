@@ -26,6 +26,7 @@ using cdc::Inode;
 using cdc::NodeType;
 
 constexpr std::size_t kBlock = 4096;  // what a hole is made of
+constexpr std::uint64_t kWarningsMax = 10;
 
 // `what` for a call that gave `result`.
 Status done(int result, const char* what) {
@@ -71,6 +72,13 @@ bool is_mount_point(const fs::path& directory) {
   struct stat parent {};
   return ::stat(directory.c_str(), &self) == 0 &&
          ::stat((directory / "..").c_str(), &parent) == 0 && self.st_dev != parent.st_dev;
+}
+
+// Attributes of users belong to files and directories; kernels allow them nowhere else.
+bool is_refused(int error, const cdc::Xattr& xattr, NodeType type) {
+  if (error == ENOTSUP) return true;
+  return error == EPERM && xattr.name.starts_with("user.") && type != NodeType::kRegular &&
+         type != NodeType::kDirectory;
 }
 
 }  // namespace
@@ -206,6 +214,9 @@ Status TreeWriter::finish() {
     const Status set = set_attributes(inode);
     if (!set) return set.error().with_context(log::printable(path_of(inode)));
   }
+  if (xattrs_left_out_ > kWarningsMax) {
+    log::warn("and {} more extended attributes are left out", xattrs_left_out_ - kWarningsMax);
+  }
   // Takes the place of an empty directory, but of nothing else.
   if (::rename(building_.c_str(), target_.c_str()) != 0) {
     return Error::from_errno(errno, "rename to " + target_.string());
@@ -247,19 +258,31 @@ Status TreeWriter::copy(int from, int to, std::uint64_t size) const {
   return {};
 }
 
+Status TreeWriter::set_xattr(const std::string& place, std::uint32_t inode,
+                             const cdc::Xattr& xattr) {
+  const int set =
+      ::setxattr(place.c_str(), xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0);
+  if (set == 0) return {};
+  const int error = errno;
+  const std::string name = log::printable(xattr.name);
+  if (!is_refused(error, xattr, tree_.inode(inode).type)) {
+    return Error::from_errno(error, "set extended attribute " + name);
+  }
+  if (++xattrs_left_out_ <= kWarningsMax) {
+    log::warn("{}: extended attribute {} is left out: {}", path_of(inode), name,
+              std::strerror(error));
+  }
+  return {};
+}
+
 // A change of owner takes away set-uid bits and capabilities, so it comes first.
-Status TreeWriter::set_attributes(std::uint32_t inode) const {
+Status TreeWriter::set_attributes(std::uint32_t inode) {
   const Inode& node = tree_.inode(inode);
   IMSY_TRY_ASSIGN(const UniqueFd handle, open(path_of(inode), O_PATH | O_NOFOLLOW));
   // The inode itself, also when it is a symlink.
   const std::string place = "/proc/self/fd/" + std::to_string(handle.get());
   IMSY_TRY(done(::fchownat(handle.get(), "", node.uid, node.gid, AT_EMPTY_PATH), "chown"));
-  for (const cdc::Xattr& xattr : tree_.xattrs(node)) {
-    const int set =
-        ::setxattr(place.c_str(), xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0);
-    const std::string what = "set extended attribute " + log::printable(xattr.name);
-    IMSY_TRY(done(set, what.c_str()));
-  }
+  for (const cdc::Xattr& xattr : tree_.xattrs(node)) IMSY_TRY(set_xattr(place, inode, xattr));
   if (node.type != NodeType::kSymlink) IMSY_TRY(done(::chmod(place.c_str(), node.mode), "chmod"));
   const timespec times[2] = {{0, UTIME_OMIT}, {node.mtime_s, node.mtime_ns}};
   return done(::utimensat(AT_FDCWD, place.c_str(), times, 0), "set mtime");

@@ -7,6 +7,8 @@
 //   * A stop request ends whatever is under way with kCancelled, which is a failure.
 //   * Every path is made beneath that directory, and no link is followed on the way.
 //   * Runs of zeros become holes.
+//   * An extended attribute that the file system does not take is left out with a warning: ENOTSUP,
+//     and EPERM for user.* on what is neither file nor directory.
 // Needs to be root for owners other than its own, devices, and most extended attributes.
 // Threads: one; waits for the disk.
 #pragma once
@@ -57,7 +59,8 @@ class TreeWriter {
   Status make_link(int directory, const char* name, std::uint32_t inode) const;
   Status copy_contents();
   Status copy(int from, int to, std::uint64_t size) const;
-  Status set_attributes(std::uint32_t inode) const;
+  Status set_attributes(std::uint32_t inode);
+  Status set_xattr(const std::string& place, std::uint32_t inode, const cdc::Xattr& xattr);
 
   std::string path_of(std::uint32_t inode) const;
   Result<UniqueFd> open(const std::string& path, int flags) const;
@@ -71,6 +74,7 @@ class TreeWriter {
   std::vector<std::uint32_t> inode_of_;  // by object: the one that gets what is written
   std::uint32_t open_object_ = cdc::kNone;
   UniqueFd open_file_;
+  std::uint64_t xattrs_left_out_ = 0;
 };
 
 }  // namespace imsy::cli::image

@@ -61,6 +61,61 @@ TEST_F(CheckTest, ProvesEveryImageOfAnIndex) {
               HasSubstr("no image for linux/s390x"));
 }
 
+// An index of an image and of a statement about it, converted.
+class CarriedTest : public CheckTest {
+ protected:
+  void SetUp() override {
+    const auto image = add_plain("amd", {sample_tar()});
+    oci::Manifest manifest;
+    manifest.media_type = oci::media_type::kOciManifest;
+    manifest.config = put(oci::media_type::kOciConfig, text(R"({"os": "unknown"})"));
+    manifest.layers = {put("application/vnd.in-toto+json", text("{}"))};
+    statement_ = oci::Document::make(manifest.media_type, manifest.to_json());
+    ASSERT_TRUE(plain_->put_manifest(statement_, ""));
+    layer_ = manifest.layers[0];
+    oci::Index index;
+    index.media_type = oci::media_type::kOciIndex;
+    index.manifests = {image.describe(), statement_.describe()};
+    index.manifests[1].platform = oci::Platform{"unknown", "unknown", "", ""};
+    index.manifests[1].annotations = {{"vnd.docker.reference.type", "attestation-manifest"},
+                                      {"vnd.docker.reference.digest", image.digest.to_string()}};
+    ASSERT_TRUE(plain_->put_manifest(oci::Document::make(index.media_type, index.to_json()), "v1"));
+    convert("v1");
+  }
+
+  oci::Document statement_;
+  oci::Descriptor layer_;
+};
+
+TEST_F(CarriedTest, WhatWasCarriedThroughIsProvedToo) {
+  const Ran ran = run_imsy({"check", converted("v1")});
+  EXPECT_EQ(ran.code, kExitDone) << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("linux/amd64 proved"),
+                             HasSubstr(statement_.digest.to_string() + " is whole")));
+}
+
+TEST_F(CarriedTest, AStatementThatIsMissingOrDamagedIsNamed) {
+  const std::string entry = "entry " + statement_.digest.to_string() + " of the index";
+  const Bytes content = blob(layer_);
+  ASSERT_TRUE(replace_file(blob_file(layer_), text("[]")));
+  EXPECT_THAT(check(), AllOf(HasSubstr(entry), HasSubstr(layer_.digest.to_string())));
+  std::filesystem::remove(blob_file(layer_));
+  EXPECT_THAT(check(), AllOf(HasSubstr(entry), HasSubstr(layer_.digest.to_string())));
+  ASSERT_TRUE(replace_file(blob_file(layer_), content));
+  std::filesystem::remove(blob_file(statement_.describe()));
+  EXPECT_THAT(check(), AllOf(HasSubstr(converted("v1")), HasSubstr(entry)));
+  const Ran chosen = run_imsy({"check", converted("v1"), "--platform", "linux/amd64"});
+  EXPECT_EQ(chosen.code, kExitDone) << "only the image was asked for";
+}
+
+TEST_F(CarriedTest, ExportSaysThatItLeavesItOut) {
+  const Ran ran = run_imsy({"export", converted("v1"), "oci:" + at("exported")});
+  EXPECT_EQ(ran.code, kExitDone);
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("left out"), HasSubstr(statement_.digest.to_string())));
+  add_both("v2", {sample_tar()});
+  EXPECT_EQ(run_imsy({"export", converted("v2"), "oci:" + at("exported")}).err, "");
+}
+
 TEST_F(CheckTest, AnOrdinaryImageIsToBeConvertedFirst) {
   add_plain("v1", {sample_tar()});
   EXPECT_THAT(refusal({"check", plain("v1")}), HasSubstr("convert it with imsy-convert first"));
@@ -433,12 +488,43 @@ TEST_F(AgainstTest, ImagesThatOnlyTheOriginalHasAreMissed) {
   const auto arm = add_plain("arm", {sample_tar()}, "arm64");
   add_index("both", {{"amd64", amd}, {"arm64", arm}});
   convert("amd");
-  EXPECT_THAT(refusal({"check", converted("amd"), "--against", plain("both")}),
-              AllOf(HasSubstr(converted("amd") + ": has no image for linux/arm64"),
-                    HasSubstr("--platform")));
+  EXPECT_THAT(
+      refusal({"check", converted("amd"), "--against", plain("both")}),
+      AllOf(HasSubstr("has images of which none was made: linux/arm64 (" + arm.digest.to_string()),
+            HasSubstr(converted("amd")), HasSubstr("--platform")));
   const Ran ran = run_imsy(
       {"check", converted("amd"), "--against", plain("both"), "--platform", "linux/amd64"});
   EXPECT_EQ(ran.code, kExitDone) << ran.err;
+}
+
+// Which one an image was made from is known by digest, whatever the index says of platforms.
+TEST_F(AgainstTest, ImagesArePairedByWhatTheyWereMadeFrom) {
+  const auto one = add_plain("one", {sample_tar()});
+  const auto two =
+      add_plain("two", {TarBuilder().add(header(Type::kRegular, "two"), text("2")).finish()});
+  for (const char* platform :
+       {R"({"os": "linux", "architecture": "amd64"})", R"({"os": "", "architecture": ""})", "{}"}) {
+    oci::Index index;
+    index.media_type = oci::media_type::kOciIndex;
+    index.manifests = {one.describe(), two.describe()};
+    oci::Json json = index.to_json();
+    for (auto& entry : json["manifests"]) entry["platform"] = oci::Json::parse(platform);
+    ASSERT_TRUE(plain_->put_manifest(oci::Document::make(index.media_type, json), "v1"));
+    convert("v1");
+    const Ran ran = run_imsy({"check", converted("v1"), "--against", plain("v1")});
+    EXPECT_EQ(ran.code, kExitDone) << ran.err << ran.out;
+    EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 2) << ran.out;
+    const Ran chosen =
+        run_imsy({"check", converted("v1"), "--against", plain("v1"), "--platform", "linux/amd64"});
+    EXPECT_EQ(chosen.code, kExitDone) << chosen.err;
+  }
+  // One of the two is missed, and of a third that is in neither nobody can say which it was.
+  convert("one");
+  EXPECT_THAT(refusal({"check", converted("one"), "--against", plain("v1")}),
+              HasSubstr("none was made: linux/amd64 (" + two.digest.to_string()));
+  add_both("three", {TarBuilder().finish()});
+  EXPECT_THAT(refusal({"check", converted("three"), "--against", plain("v1")}),
+              AllOf(HasSubstr("several images for linux/amd64"), HasSubstr("by its digest")));
 }
 
 TEST_F(AgainstTest, ForeignLayersOfTheOriginalAreFetchedWhenAllowed) {

@@ -1,6 +1,7 @@
 // imsy inspect and imsy diff: what is counted, and that only documents are fetched.
 #include <nlohmann/json.hpp>
 
+#include "oci/base64.h"
 #include "tests/support/fake_registry.h"
 #include "tests/unit/cli/image_fixture.h"
 
@@ -177,8 +178,12 @@ TEST_F(DiffTest, NamesFilesAndCountsTheirNewBytes) {
   for (const auto& file : changes["files"]) files[file["path"]] = file;
   EXPECT_EQ(files["gone"]["change"], "removed");
   EXPECT_EQ(files["data/c"]["change"], "removed");
-  EXPECT_EQ(files["new"],
-            json({{"path", "new"}, {"change", "added"}, {"size", 3000}, {"new_bytes", 3000}}));
+  EXPECT_EQ(files["new"], json({{"path", "new"},
+                                {"change", "added"},
+                                {"what", ""},
+                                {"size", 3000},
+                                {"new_bytes", 3000}}));
+  EXPECT_THAT(files["touched"]["what"].get<std::string>(), HasSubstr("mode: "));
   EXPECT_EQ(files["touched"]["change"], "attributes");
   EXPECT_EQ(files["touched"]["new_bytes"], 0);
   EXPECT_EQ(files["data/a"]["change"], "changed");
@@ -192,6 +197,46 @@ TEST_F(DiffTest, NamesFilesAndCountsTheirNewBytes) {
 }
 
 // Whatever is had, what the frames bring is what lacks.
+TEST_F(DiffTest, NamesThatAreNoUtf8AreToldApart) {
+  const std::vector<std::string> names = {"a\xFE", "a\xFF", "\xED\xA0\x80", "plain \u20AC"};
+  TarBuilder tar;
+  for (const std::string& name : names) tar.add(header(Type::kFifo, name));
+  add_both("v1", {TarBuilder().finish()});
+  add_both("v2", {tar.finish()});
+  std::vector<std::string> found;
+  const auto changes = diff("v1", "v2");
+  for (const auto& file : changes["files"]) {
+    if (file["path"] == ".") continue;
+    found.push_back(file.contains("path_base64")
+                        ? oci::base64_decode(file["path_base64"].get<std::string>()).value()
+                        : file["path"].get<std::string>());
+  }
+  EXPECT_THAT(found, testing::UnorderedElementsAreArray(names));
+}
+
+TEST_F(DiffTest, PlatformsThatTheOtherLacksArePassedOver) {
+  const auto amd = add_plain("amd", {first_tar()});
+  const auto arm = add_plain("arm", {second_tar()}, "arm64");
+  add_index("v1", {{"amd64", amd}, {"arm64", arm}});
+  convert("amd");
+  convert("arm");
+  convert("v1");
+  for (const char* command : {"diff", "inspect"}) {
+    const bool diff = command == std::string_view("diff");
+    std::vector<std::string> args = {command, converted("v1"), converted("amd")};
+    if (diff) std::swap(args[1], args[2]);
+    const Ran ran = run_imsy(args);
+    EXPECT_EQ(ran.code, kExitDone) << ran.err;
+    EXPECT_EQ(ran.err,
+              "imsy: linux/arm64 is passed over: " + converted("amd") + " holds no image for it\n");
+    EXPECT_THAT(ran.out, HasSubstr("linux/amd64\n"));
+    EXPECT_EQ(ran.out.find("linux/arm64") != std::string::npos, !diff);
+  }
+  const Ran nothing = run_imsy({"diff", converted("amd"), converted("arm")});
+  EXPECT_EQ(nothing.code, kExitFailed);
+  EXPECT_THAT(nothing.err, HasSubstr("have no platform in common"));
+}
+
 TEST_F(DiffTest, FetchesWholeFramesAndJoinsNeighbours) {
   add_both("empty", {TarBuilder().finish()});
   add_both("v1", {first_tar()});

@@ -8,6 +8,7 @@
 #include "cli/image/squashed.h"
 #include "cli/image/tree_writer.h"
 #include "cli/image/unpack.h"
+#include "common/log.h"
 #include "tests/support/fake_registry.h"
 #include "tests/unit/cli/image_fixture.h"
 
@@ -165,7 +166,7 @@ TEST_F(UnpackTest, WritesOnlyToANewOrEmptyDirectory) {
 TEST_F(UnpackTest, TheImageMustBeForThePlatform) {
   add_both("v1", {own_tar()});
   EXPECT_THAT(refusal({"unpack", converted("v1"), at("out"), "--platform", "linux/riscv64"}),
-              AllOf(HasSubstr("is an image for linux/amd64"), HasSubstr("not for linux/riscv64")));
+              HasSubstr(converted("v1") + ": holds no image for linux/riscv64"));
   EXPECT_EQ(run_imsy({"unpack", converted("v1"), at("out"), "--platform", "linux/x86_64"}).code,
             kExitDone);
 }
@@ -175,6 +176,26 @@ TEST_F(UnpackTest, APlaceForTemporaryFilesThatIsNoneIsAnError) {
   ::setenv("TMPDIR", at("nowhere").c_str(), 1);
   EXPECT_THAT(refusal({"unpack", converted("v1"), at("out")}), HasSubstr("$TMPDIR"));
   ::unsetenv("TMPDIR");
+}
+
+// More than are named one by one.
+TEST_F(UnpackTest, AttributesThatTheFileSystemRefusesAreLeftOutWithAWarning) {
+  TarBuilder tar;
+  for (int i = 0; i < 12; ++i) {
+    auto link = own(header(Type::kSymlink, "link" + std::to_string(i), "to"));
+    link.xattrs["user.note"] = "kept in the image";
+    tar.add(link);
+  }
+  add_both("v1", {tar.finish()});
+  ASSERT_TRUE(log::configure("warn"));
+  testing::internal::CaptureStderr();
+  const Ran ran = run_imsy({"unpack", converted("v1"), at("out")});
+  const std::string warned = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(ran.code, kExitDone) << ran.err;
+  EXPECT_TRUE(fs::is_symlink(at("out") + "/link11"));
+  EXPECT_THAT(warned, AllOf(HasSubstr("link3: extended attribute user.note is left out"),
+                            HasSubstr("and 2 more extended attributes are left out")));
+  EXPECT_EQ(std::count(warned.begin(), warned.end(), '\n'), 11);
 }
 
 TEST_F(UnpackTest, AFailureLeavesNothing) {

@@ -129,6 +129,36 @@ TEST(CommandLine, SaysItsVersion) {
   EXPECT_THAT(ran.out, MatchesRegex("imsy [0-9]+\\.[0-9]+\\.[0-9]+\n"));
 }
 
+TEST(CommandLine, EachCommandOfOursHasItsHelp) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{"inspect"}, "REF"},
+      {{"diff"}, "--files"},
+      {{"check"}, "--against"},
+      {{"unpack"}, "REF DIR"},
+      {{"export"}, "--compress"},
+      {{"stat"}, "--root"},
+      {{"profile"}, "recorded"},
+      {{"profile", "merge"}, "FILE"},
+      {{"profile", "recorded"}, "MANIFEST-DIGEST"}};
+  for (auto [args, part] : cases) {
+    for (const char* flag : {"--help", "-h"}) {
+      args.push_back(flag);
+      const Ran ran = run_imsy(args);
+      EXPECT_EQ(ran.code, kExitDone) << args[0];
+      EXPECT_EQ(ran.err, "");
+      EXPECT_THAT(ran.out, HasSubstr(part));
+      EXPECT_THAT(ran.out, HasSubstr("imsy " + args[0]));
+      args.pop_back();
+    }
+  }
+}
+
+TEST(CommandLine, AnUnknownCompressionIsAnErrorThatNamesTheKnownOnes) {
+  const Ran ran = run_imsy({"export", "oci:a", "oci:b", "--compress", "xz"});
+  EXPECT_EQ(ran.code, kExitUsage);
+  EXPECT_EQ(ran.err, "imsy: --compress: xz not in {zstd,gzip,none}; see imsy help\n");
+}
+
 TEST(CommandLine, CommandsOfOursRefuseWhatTheyDoNotKnow) {
   const Ran ran = run_imsy({"help", "--nonsense"});
   EXPECT_EQ(ran.code, kExitUsage);

@@ -188,7 +188,10 @@ TEST_F(ConvertTest, AChosenPlatformMustBeTheImages) {
   ASSERT_FALSE(other);
   EXPECT_EQ(other.error().code(), Errc::kNotFound);
   EXPECT_THAT(other.error().message(), HasSubstr("for linux/arm64, not for linux/amd64"));
-  EXPECT_TRUE(run({"linux/amd64", "linux/aarch64"}));
+  EXPECT_TRUE(run({"linux/aarch64"}));
+  const auto both = run({"linux/amd64", "linux/aarch64"});
+  ASSERT_FALSE(both) << "a pipeline that asks for two wants both";
+  EXPECT_THAT(both.error().message(), HasSubstr("for linux/arm64, not for linux/amd64"));
 }
 
 // What is wrong with the source must be named, and no tag may appear in the target.
@@ -269,6 +272,30 @@ TEST_F(ConvertRefuses, ImagesThatAreNotForLinux) {
   manifest.layers = {put(*source_, oci::media_type::kOciLayer, tar)};
   put_document(manifest.media_type, manifest.to_json(), "v1");
   EXPECT_THAT(refusal(), HasSubstr("windows/amd64; only images for linux"));
+}
+
+TEST_F(ConvertRefuses, WhatIsConvertedAlready) {
+  const auto original = make_image();
+  ASSERT_TRUE(run());
+  const auto done = converted();
+  const auto from = Location::parse("oci:" + (directory_ / "target").string() + ":c1").value();
+  const auto to = Location::parse("oci:" + (directory_ / "target").string() + ":c2").value();
+  ConvertOptions options;
+  options.temporary = directory_;
+  Progress progress(false);
+  oci::Index index;
+  index.media_type = oci::media_type::kOciIndex;
+  index.manifests = {done.describe()};
+  const auto refused = [&](const oci::Document& document) {
+    ASSERT_TRUE(target_->put_manifest(document, "c1"));
+    const auto again = convert(*target_, from, *target_, to, options, progress);
+    ASSERT_FALSE(again);
+    EXPECT_THAT(again.error().message(),
+                HasSubstr("is converted already, from " + original.digest.to_string()));
+    EXPECT_FALSE(target_->find("c2"));
+  };
+  refused(done);
+  refused(oci::Document::make(index.media_type, index.to_json()));
 }
 
 TEST_F(ConvertRefuses, WhatIsNoImage) {

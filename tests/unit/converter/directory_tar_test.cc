@@ -15,6 +15,7 @@
 #include <map>
 
 #include "common/io.h"
+#include "common/log.h"
 #include "oci/tar/tar.h"
 #include "tests/unit/converter/memory_streams.h"
 
@@ -184,6 +185,22 @@ TEST_F(DirectoryTarTest, KeepsDevices) {
   EXPECT_EQ(found.at("null").header.type, Type::kCharDevice);
   EXPECT_EQ(found.at("null").header.device_major, 1u);
   EXPECT_EQ(found.at("null").header.device_minor, 3u);
+}
+
+TEST_F(DirectoryTarTest, ADeviceThatWouldBeAWhiteoutIsLeftOutWithAWarning) {
+  if (::mknod(at("hidden").c_str(), S_IFCHR | 0666, makedev(0, 0)) != 0) {
+    GTEST_SKIP() << "making devices needs privileges";
+  }
+  write("z");
+  ASSERT_TRUE(log::configure("warn"));
+  EXPECT_THAT(names(), ElementsAre("./", "z"));
+  const auto stream = open_directory_tar(root(), Warn::kYes).value();
+  Bytes buffer(4096);
+  testing::internal::CaptureStderr();
+  while (stream->read(buffer).value() > 0) {
+  }
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::HasSubstr("a character device 0:0 is left out path=hidden"));
 }
 
 TEST_F(DirectoryTarTest, RefusesNamesThatWouldBeWhiteouts) {

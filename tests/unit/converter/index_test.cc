@@ -328,6 +328,25 @@ TEST_F(IndexTest, WithOneOfItsImagesIsConvertedByPlatform) {
   EXPECT_THAT(one.left_out, SizeIs(1));
 }
 
+TEST_F(IndexTest, WhatEntriesSayMustBeTrue) {
+  const Json amd = image("amd64");
+  const Json statement = attestation(amd);
+  for (const std::size_t entry : {0, 1}) {
+    for (const auto& [key, value] : std::vector<std::pair<const char*, Json>>{
+             {"size", 1}, {"mediaType", oci::media_type::kDockerManifest}}) {
+      std::vector<Json> entries = {amd, statement};
+      entries[entry][key] = value;
+      put_index(entries);
+      const auto refused = run();
+      ASSERT_FALSE(refused) << entry << key;
+      EXPECT_EQ(refused.error().code(), Errc::kCorrupt);
+      EXPECT_THAT(refused.error().message(), HasSubstr(entries[entry]["digest"].get<std::string>()))
+          << key;
+      EXPECT_FALSE(target_->find("c1"));
+    }
+  }
+}
+
 TEST_F(IndexTest, NestingHasALimit) {
   Json entry = artifact("deep");
   for (int depth = 0; depth < 8; ++depth) {

@@ -13,6 +13,7 @@ namespace {
 
 using oci::tar::Header;
 using oci::tar::Type;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
@@ -51,6 +52,26 @@ Header device(std::string name, std::uint32_t major, std::uint32_t minor) {
 }
 
 using Layer = std::vector<Header>;
+
+struct AclEntry {
+  unsigned tag;
+  unsigned rights;
+  std::uint32_t owner = 0xFFFFFFFF;
+};
+
+// As the kernel keeps an ACL in an extended attribute.
+std::string acl(const std::vector<AclEntry>& entries) {
+  std::string value("\2\0\0\0", 4);
+  const auto put = [&](std::uint32_t number, int bytes) {
+    for (int i = 0; i < bytes; ++i) value += static_cast<char>(number >> (8 * i) & 0xFF);
+  };
+  for (const AclEntry& entry : entries) {
+    put(entry.tag, 2);
+    put(entry.rights, 2);
+    put(entry.owner, 4);
+  }
+  return value;
+}
 
 LayerTree::ReadContent number(std::uint32_t content) {
   return [content] { return Result<std::uint32_t>(content); };
@@ -631,7 +652,7 @@ TEST_F(LayerTreeTest, KeepsAttributesThatBelongToTheImageAndDropsTheHosts) {
   Header f = file("a");
   f.xattrs = {{"user.mine", "1"},
               {"security.capability", std::string(20, '\1')},
-              {"system.posix_acl_access", "acl"},
+              {"system.posix_acl_access", acl({{1, 6}, {4, 4}, {32, 0}})},
               {"trusted.overlay.opaque", "y"},
               {"user.overlay.redirect", "/x"},
               {"security.ima", "signature"},
@@ -639,9 +660,47 @@ TEST_F(LayerTreeTest, KeepsAttributesThatBelongToTheImageAndDropsTheHosts) {
   expect_ok({{f}});
   std::vector<std::string> names;
   for (const auto& xattr : at("a").xattrs) names.push_back(xattr.name);
-  EXPECT_THAT(names, UnorderedElementsAre("user.mine", "security.capability", "security.ima",
-                                          "system.posix_acl_access"));
-  EXPECT_EQ(tree_.warnings().dropped_xattrs, 3u);
+  EXPECT_THAT(names,
+              UnorderedElementsAre("user.mine", "security.capability", "system.posix_acl_access"));
+  EXPECT_EQ(tree_.warnings().dropped_xattrs, 4u);
+}
+
+TEST_F(LayerTreeTest, KeepsAclsThatAKernelAccepts) {
+  for (const std::string& value :
+       {acl({}), acl({{1, 7}, {4, 5}, {32, 5}}), acl({{1, 7}, {4, 5}, {16, 7}, {32, 0}}),
+        acl({{1, 7}, {2, 6, 1000}, {2, 4, 0}, {4, 5}, {8, 7, 5}, {16, 7}, {32, 0}})}) {
+    Header d = dir("d");
+    d.xattrs = {{"system.posix_acl_access", value}, {"system.posix_acl_default", value}};
+    expect_ok({{d}});
+    EXPECT_EQ(at("d").xattrs.size(), 2u);
+  }
+}
+
+TEST_F(LayerTreeTest, RefusesAclsThatNoKernelAccepts) {
+  const std::string good = acl({{1, 7}, {4, 5}, {32, 5}});
+  std::string version_3 = good;
+  version_3[0] = 3;
+  const std::vector<std::string> wrong = {
+      "",
+      "1",
+      version_3,
+      good.substr(0, good.size() - 1),
+      acl({{1, 7}, {4, 5}}),                            // nothing for others
+      acl({{4, 5}, {1, 7}, {32, 5}}),                   // another order
+      acl({{1, 7}, {1, 7}, {4, 5}, {32, 5}}),           // the owner twice
+      acl({{1, 8}, {4, 5}, {32, 5}}),                   // more than rwx
+      acl({{1, 7}, {3, 5}, {4, 5}, {16, 7}, {32, 5}}),  // no such tag
+      acl({{1, 7}, {4, 5}, {32, 5}, {64, 5}}),          // no such tag
+      acl({{1, 7}, {2, 6, 1000}, {4, 5}, {32, 0}}),     // a name without a mask
+      acl({{1, 7}, {2, 6, 0xFFFFFFFF}, {4, 5}, {16, 7}, {32, 0}})};
+  for (const std::string& value : wrong) {
+    Header f = file("a");
+    f.xattrs["system.posix_acl_access"] = value;
+    EXPECT_THAT(refusal({{f}}), AllOf(HasSubstr("entry \"a\""), HasSubstr("posix_acl_access")));
+  }
+  Header f = file("a");
+  f.xattrs["system.posix_acl_default"] = good;
+  EXPECT_THAT(refusal({{f}}), HasSubstr("posix_acl_default"));
 }
 
 TEST_F(LayerTreeTest, RefusesAttributesThatNoFileSystemTakes) {

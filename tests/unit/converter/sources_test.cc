@@ -262,8 +262,6 @@ TEST_F(SourcesTest, AnOciArchiveIsATargetToo) {
   const auto manifest = oci::parse_manifest(archive->get_manifest("").value()).value();
   EXPECT_EQ(manifest.layers[1].digest, expected.layers[1].digest);
   EXPECT_EQ(manifest.config.digest, expected.config.digest);
-  // What was converted can be converted again.
-  EXPECT_EQ(convert("oci-archive:" + at("a.tar")).layers.at(1).digest, expected.layers[1].digest);
 }
 
 TEST_F(SourcesTest, ADockerArchiveIsATargetToo) {
@@ -274,14 +272,17 @@ TEST_F(SourcesTest, ADockerArchiveIsATargetToo) {
     ASSERT_EQ(outcome.code, 0) << outcome.err;
   }
   EXPECT_TRUE(read_file(at("a.tar"), 1 << 24).value() == read_file(at("b.tar"), 1 << 24).value());
-  for (const std::string& source : {"docker-archive:" + at("a.tar"),
-                                    "docker-archive:" + at("a.tar") + ":docker.io/library/web:v1",
-                                    "oci-archive:" + at("a.tar") + ":v1"}) {
+  for (const std::string& source :
+       {"docker-archive:" + at("a.tar"),
+        "docker-archive:" + at("a.tar") + ":docker.io/library/web:v1"}) {
     EXPECT_EQ(convert(source).layers.at(1).digest, expected.layers[1].digest) << source;
   }
   const auto archive = oci::open_docker_archive(at("a.tar"), directory_).value();
   const auto manifest = oci::parse_manifest(archive->get_manifest("web:v1").value()).value();
   EXPECT_EQ(manifest.config.digest, expected.config.digest);
+  const auto layout = oci::open_oci_archive(at("a.tar"), directory_).value();
+  EXPECT_EQ(oci::parse_manifest(layout->get_manifest("v1").value()).value().layers.at(1).digest,
+            expected.layers[1].digest);
   ASSERT_EQ(run({"oci:" + at("layout"), "docker-archive:" + at("c.tar")}).code, 0);
   EXPECT_EQ(oci::open_docker_archive(at("c.tar"), directory_)
                 .value()
@@ -430,6 +431,70 @@ TEST_F(SourcesTest, SaysWhatIsMissingOrWrong) {
               HasSubstr("blob " + sha256(image_.config).to_string()));
 }
 
+TEST_F(SourcesTest, AProfileOfAnotherImageIsToldOf) {
+  image_.put(*oci::Layout::open_or_create(at("layout")).value());
+  const auto warned = [&](const std::string& profile) {
+    const std::string file = write("profile", as_bytes("imsy-profile 1\n" + profile));
+    testing::internal::CaptureStderr();
+    const auto outcome =
+        run({"oci:" + at("layout"), "oci:" + at("target"), "--force", "--profile=" + file});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_THAT(warned("0 4096 not/there\n"), HasSubstr("no path of the profile " + at("profile")));
+  EXPECT_EQ(warned("0 4096 not/there\n0 4096 bin/tool\n"), "");
+}
+
+TEST_F(SourcesTest, ErrorsNameTheTargetAsItWasGiven) {
+  image_.put(*oci::Layout::open_or_create(at("layout")).value());
+  for (const std::string kind : {"oci-archive:", "docker-archive:"}) {
+    const std::string target = kind + at("layout");  // a directory
+    EXPECT_THAT(refusal("oci:" + at("layout"), target), HasSubstr("imsy-convert: " + target));
+  }
+}
+
+TEST_F(SourcesTest, AnEmptyTarIsRefused) {
+  for (const Bytes& nothing : {Bytes(), cdc::FrameEncoder(3).encode({})}) {
+    const std::string file = write("empty", nothing);
+    EXPECT_THAT(refusal("tar:" + file), AllOf(HasSubstr("tar:" + file), HasSubstr("is empty")));
+    const PipedInput input(nothing);
+    EXPECT_THAT(refusal("tar:-"), HasSubstr("is empty"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(at("refused")));
+}
+
+TEST_F(SourcesTest, QuietOrNotTheDigestIsPrinted) {
+  image_.put(*oci::Layout::open_or_create(at("layout")).value());
+  const std::vector<std::string> args = {"oci:" + at("layout"), "oci:" + at("target"), "--quiet"};
+  const auto quiet = run(args);
+  ASSERT_EQ(quiet.code, 0) << quiet.err;
+  const auto found = oci::Layout::open(at("target")).value()->find("latest").value();
+  EXPECT_EQ(quiet.out, found.digest.to_string() + "\n");
+  EXPECT_EQ(quiet.err, "");
+  std::ostringstream err;
+  std::ostringstream broken;
+  broken.setstate(std::ios::badbit);
+  const std::vector<const char*> argv = {"imsy-convert", args[0].c_str(), args[1].c_str()};
+  EXPECT_EQ(converter::run(3, argv.data(), broken, err), 1);
+  EXPECT_THAT(err.str(), AllOf(HasSubstr("cannot write to standard output"),
+                               HasSubstr(found.digest.to_string())));
+}
+
+TEST_F(SourcesTest, AReportThatCannotBeWrittenIsFoundBeforeAnythingIsPublished) {
+  image_.put(*oci::Layout::open_or_create(at("layout")).value());
+  for (const std::string& report : {at("no/where.json"), at("layout")}) {
+    const auto outcome = run({"oci:" + at("layout"), "oci:" + at("target"), "--report=" + report});
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_THAT(outcome.err, HasSubstr(report));
+    EXPECT_FALSE(std::filesystem::exists(at("target")));
+  }
+  const std::string report = at("report.json");
+  const auto outcome = run({"oci:" + at("layout"), "oci:" + at("target"), "--report=" + report});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto json = oci::Json::parse(as_text(read_file(report, 1 << 20).value()));
+  EXPECT_EQ(json["digest"].get<std::string>() + "\n", outcome.out);
+}
+
 TEST_F(SourcesTest, ADamagedLayerLeavesNoTarget) {
   Bytes archive = image_.docker_old();
   const std::string content = std::string(as_text(noise(300'000, 1)).substr(1000, 64));
@@ -444,13 +509,15 @@ TEST_F(SourcesTest, ADamagedLayerLeavesNoTarget) {
 TEST_F(SourcesTest, SomeKindsCanOnlyBeRead) {
   for (const std::string kind : {"tar:", "dir:"}) {
     EXPECT_THAT(refusal("oci:" + at("layout"), kind + at("x")),
-                AllOf(HasSubstr("can only be read"), HasSubstr("oci-archive:FILE[:tag]")));
+                AllOf(HasSubstr("can only be read"), HasSubstr("oci-archive:FILE[:tag|@digest]")));
   }
   EXPECT_THAT(refusal("oci:" + at("layout"), "oci-archive:-"), HasSubstr("name a file"));
   const std::string digest = sha256("x").to_string();
   EXPECT_THAT(refusal("oci:" + at("layout"), "127.0.0.1:5000/a@" + digest), HasSubstr("a tag"));
   EXPECT_THAT(refusal("oci:" + at("layout"), "docker-archive:" + at("x") + ":a@" + digest),
               HasSubstr("a tag"));
+  EXPECT_THAT(refusal("oci:" + at("layout"), "oci:" + at("x") + "@" + digest), HasSubstr("a tag"));
+  EXPECT_FALSE(std::filesystem::exists(at("x@sha256")));
 }
 
 TEST(LocationTest, TakesEachFormApart) {
@@ -467,6 +534,9 @@ TEST(LocationTest, TakesEachFormApart) {
   };
   expect("oci:/tmp/x:y/dir:tag", "/tmp/x:y/dir", "tag");
   expect("oci:dir", "dir", "");
+  const std::string digest = sha256("x").to_string();
+  expect("oci:/tmp/x:y/dir@" + digest, "/tmp/x:y/dir", digest);
+  expect("oci-archive:a.tar@" + digest, "a.tar", digest);
   expect("oci-archive:/tmp/x:y/a.tar:tag", "/tmp/x:y/a.tar", "tag");
   expect("oci-archive:-", "-", "");
   expect("oci-archive:-:v1", "-", "v1");
@@ -477,8 +547,9 @@ TEST(LocationTest, TakesEachFormApart) {
 }
 
 TEST(LocationTest, RefusesWhatItDoesNotKnow) {
-  for (const char* text : {"oci:", "oci::tag", "oci-archive:", "docker-archive:a.tar:Upper", "tar:",
-                           "dir:", "docker://web", "https://registry.example/web", "Upper/Case"}) {
+  for (const char* text :
+       {"oci:", "oci::tag", "oci:dir@sha256:00", "oci-archive:", "docker-archive:a.tar:Upper",
+        "tar:", "dir:", "docker://web", "https://registry.example/web", "Upper/Case"}) {
     EXPECT_FALSE(Location::parse(text)) << text;
   }
   EXPECT_THAT(Location::parse("docker://web").error().message(), HasSubstr("oci-archive:FILE"));

@@ -172,7 +172,7 @@ class OciArchiveTest : public ArchiveTest {
   std::filesystem::path make(const std::string& name, Write write) {
     auto target = create_oci_archive(dir_.path() / name, dir_.path()).value();
     write(*target);
-    const auto finished = target->finish();
+    const auto finished = target->finish({});
     EXPECT_TRUE(finished) << finished.error().message();
     return dir_.path() / name;
   }

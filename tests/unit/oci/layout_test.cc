@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <fstream>
 #include <thread>
 
 #include "common/io.h"
@@ -12,6 +13,7 @@
 namespace imsy::oci {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
@@ -248,6 +250,25 @@ TEST_F(LayoutTest, MediaTypeMayBeMissingInADocument) {
     ASSERT_TRUE(layout_->put_blob(as_bytes(text), sha256(text)));
     EXPECT_EQ(layout_->get_manifest(sha256(text).to_string()).error().code(), Errc::kInvalid);
   }
+}
+
+TEST_F(LayoutTest, WhatTheIndexSaysOfAManifestMustBeTrue) {
+  const Document document = manifest_about("x");
+  ASSERT_TRUE(layout_->put_manifest(document, "v1"));
+  const auto good = Json::parse(std::ifstream(path_ / "index.json"));
+  const auto with = [&](const char* key, const Json& value) {
+    Json wrong = good;
+    wrong["manifests"][0][key] = value;
+    EXPECT_TRUE(replace_file(path_ / "index.json", as_bytes(wrong.dump())));
+    const auto got = layout_->get_manifest("v1");
+    EXPECT_FALSE(got);
+    EXPECT_EQ(got.error().code(), Errc::kCorrupt);
+    return got.error().message();
+  };
+  EXPECT_THAT(with("size", document.bytes.size() + 1),
+              AllOf(HasSubstr(document.digest.to_string()), HasSubstr("says size")));
+  EXPECT_THAT(with("mediaType", media_type::kDockerManifest),
+              AllOf(HasSubstr(document.digest.to_string()), HasSubstr("media type")));
 }
 
 TEST_F(LayoutTest, ListsReferrers) {
