@@ -167,7 +167,7 @@ Result<Converted> convert_image(Job& job, const SourceImage& source) {
   for (std::uint32_t i = 0; i < planned.tree.object_count(); ++i) {
     report.content_bytes += planned.tree.object_size(i);
   }
-  report.front_files = planned.profiled;
+  report.front_files = planned.known_accesses;
   report.unknown_accesses = planned.unknown_accesses;
   return Converted{image.manifest, report};
 }

@@ -38,7 +38,7 @@ struct ImageReport {
   std::uint64_t inodes = 0;
   std::uint64_t content_bytes = 0;  // distinct file contents
   LayerWarnings warnings;
-  std::uint64_t front_files = 0;       // that the profile put in front
+  std::uint64_t front_files = 0;       // that the profile names: they stand first
   std::uint64_t unknown_accesses = 0;  // of the profile: paths that are no files of this image
   Transfers transfers;
 };

@@ -350,10 +350,10 @@ Result<PlannedImage> plan_image(LayerTree layers, const ContentSpool& spool,
   // The other trees were made of small pieces, which the large arrays to come cannot use.
   ::malloc_trim(0);
   auto front = objects_of(profile, image.tree, image.unknown_accesses);
-  const std::size_t profiled = front.size();
+  image.known_accesses = front.size();
   if (bases != nullptr) append_new(image.contents, spool, *bases, front);
   image.order = TarOrder::with_front(image.tree, front);
-  image.profiled = std::min(profiled, image.order.front().size());
+  image.profiled = std::min<std::size_t>(image.known_accesses, image.order.front().size());
   return image;
 }
 

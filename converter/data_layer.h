@@ -38,7 +38,8 @@ struct PlannedImage {
   cdc::Tree tree;
   std::vector<std::uint32_t> contents;  // object -> content in the spool
   TarOrder order;
-  std::size_t profiled = 0;  // of the files in front, the first ones: those of the profile
+  std::size_t profiled = 0;          // of the files in front, the first ones: those of the profile
+  std::uint64_t known_accesses = 0;  // of the profile: paths that are files of this image
   std::uint64_t unknown_accesses = 0;  // of the profile: paths that are no files of this image
 };
 // The files that `profile` names come first in the tar, in its order; then those with chunks that

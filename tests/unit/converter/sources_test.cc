@@ -474,8 +474,9 @@ TEST_F(SourcesTest, QuietOrNotTheDigestIsPrinted) {
   std::ostringstream err;
   std::ostringstream broken;
   broken.setstate(std::ios::badbit);
-  const std::vector<const char*> argv = {"imsy-convert", args[0].c_str(), args[1].c_str()};
-  EXPECT_EQ(converter::run(3, argv.data(), broken, err), 1);
+  const std::vector<const char*> argv = {"imsy-convert", "--level=3", args[0].c_str(),
+                                         args[1].c_str()};
+  EXPECT_EQ(converter::run(4, argv.data(), broken, err), 1);
   EXPECT_THAT(err.str(), AllOf(HasSubstr("cannot write to standard output"),
                                HasSubstr(found.digest.to_string())));
 }
