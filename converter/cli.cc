@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "common/output.h"
 #include "converter/base_images.h"
 #include "converter/convert.h"
 #include "converter/platform.h"
@@ -100,11 +101,9 @@ Result<ConvertReport> run_conversion(const Arguments& arguments) {
 }
 
 // Where the report is going to be, so that it is known to be possible before anything is published.
-Result<std::optional<AtomicFile>> open_report(const std::string& path) {
-  if (path.empty()) return std::optional<AtomicFile>();
-  const auto target = replaceable_file(path);
-  if (!target) return target.error().with_context("--report " + path);
-  auto file = AtomicFile::create(*target);
+Result<std::optional<Output>> open_report(const std::string& path) {
+  if (path.empty()) return std::optional<Output>();
+  auto file = Output::open(path);
   if (!file) return file.error().with_context("--report " + path);
   return std::optional(std::move(*file));
 }
@@ -117,9 +116,9 @@ void warn_of_useless_profile(const Arguments& arguments, const ConvertReport& re
   }
 }
 
-Status write_report(AtomicFile& file, const ConvertReport& report) {
-  IMSY_TRY(write_all(file.fd(), as_bytes(json_text(report))));
-  return file.commit(/*durable=*/true);
+Status write_report(Output& file, const ConvertReport& report) {
+  IMSY_TRY(file.write(as_bytes(json_text(report))));
+  return file.commit();
 }
 
 // The digest is lost to nobody: what is published is told even if the report cannot be written.

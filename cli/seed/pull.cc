@@ -9,7 +9,7 @@
 
 #include "cli/seed/fetcher.h"
 #include "cli/seed/list.h"
-#include "cli/seed/output.h"
+#include "common/output.h"
 
 namespace imsy::cli::seed {
 namespace {

@@ -1,11 +1,11 @@
-#include "cli/seed/output.h"
+#include "common/output.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/cli/support.h"
 
-namespace imsy::cli::seed {
+namespace imsy::cli {
 namespace {
 
 TEST(Output, AppearsWhenItIsComplete) {
@@ -82,4 +82,4 @@ TEST(Output, CannotBeAFolder) {
 }
 
 }  // namespace
-}  // namespace imsy::cli::seed
+}  // namespace imsy::cli

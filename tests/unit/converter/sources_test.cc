@@ -496,6 +496,19 @@ TEST_F(SourcesTest, AReportThatCannotBeWrittenIsFoundBeforeAnythingIsPublished) 
   EXPECT_EQ(json["digest"].get<std::string>() + "\n", outcome.out);
 }
 
+TEST_F(SourcesTest, AReportGoesIntoWhatCannotBeReplaced) {
+  image_.put(*oci::Layout::open_or_create(at("layout")).value());
+  const std::string pipe = at("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const UniqueFd reader(::open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const auto outcome = run({"oci:" + at("layout"), "oci:" + at("target"), "--report=" + pipe});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  Bytes got(1 << 16);
+  got.resize(read_some(reader.get(), got).value());
+  EXPECT_EQ(oci::Json::parse(as_text(got))["digest"].get<std::string>() + "\n", outcome.out);
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+}
+
 TEST_F(SourcesTest, ADamagedLayerLeavesNoTarget) {
   Bytes archive = image_.docker_old();
   const std::string content = std::string(as_text(noise(300'000, 1)).substr(1000, 64));

@@ -1,4 +1,4 @@
-// Output: the file that `imsy pull -o` writes.
+// Output: a file that a user names for what a program writes.
 //
 // Promises
 //   * A regular file is replaced when all is written, and not touched before; its permissions and a
@@ -13,7 +13,7 @@
 #include "common/io.h"
 #include "common/stream.h"
 
-namespace imsy::cli::seed {
+namespace imsy {
 
 class Output : public ByteWriter {
  public:
@@ -31,4 +31,4 @@ class Output : public ByteWriter {
   UniqueFd direct_;
 };
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy

@@ -1,13 +1,12 @@
-#include "cli/seed/output.h"
+#include "common/output.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
-namespace imsy::cli::seed {
+namespace imsy {
 
 Result<Output> Output::open(const std::filesystem::path& path) {
   struct stat st {};
@@ -17,9 +16,7 @@ Result<Output> Output::open(const std::filesystem::path& path) {
     IMSY_TRY_ASSIGN(output.direct_, open_file(path, O_WRONLY | O_NOCTTY));
     return output;
   }
-  std::error_code failed;
-  auto target = exists ? std::filesystem::canonical(path, failed) : path;
-  if (failed) return Error::from_errno(failed.value(), "resolve " + path.string());
+  IMSY_TRY_ASSIGN(const auto target, replaceable_file(path));
   IMSY_TRY_ASSIGN(auto file, AtomicFile::create(target, 0666));
   if (exists && ::fchmod(file.fd(), st.st_mode & 0777) != 0) {
     return Error::from_errno(errno, "fchmod " + path.string());
@@ -40,4 +37,4 @@ Status Output::commit() {
   return replacement_ ? replacement_->commit(/*durable=*/true) : Status();
 }
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy
