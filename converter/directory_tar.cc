@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -18,6 +19,7 @@
 
 #include "common/io.h"
 #include "common/log.h"
+#include "oci/decompress.h"
 #include "oci/tar/tar.h"
 
 namespace imsy::converter {
@@ -174,6 +176,7 @@ class DirectoryTar : public ByteReader {
   UniqueFd content_;                        // of the current entry, behind its header
   std::uint64_t content_left_ = 0;
   std::uint64_t padding_ = 0;
+  std::uint64_t contents_left_ = oci::DecompressLimits{}.output;  // before the limit of an image
   bool ended_ = false;
 };
 
@@ -263,6 +266,12 @@ Status DirectoryTar::add_inode(const UniqueFd& handle, const struct stat& st) {
   IMSY_TRY(put_header(header));
   if (header.type == Type::kDirectory) return enter(handle);
   if (header.size == 0) return {};
+  if (header.size > contents_left_) {
+    return Error(Errc::kInvalid,
+                 fmt::format("the tree's files are larger than the limit of {} bytes together",
+                             oci::DecompressLimits{}.output));
+  }
+  contents_left_ -= header.size;
   IMSY_TRY_ASSIGN(content_, open_to_read(handle, 0));
   content_left_ = header.size;
   padding_ = oci::tar::padding(header.size);

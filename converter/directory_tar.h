@@ -21,7 +21,8 @@ namespace imsy::converter {
 enum class Warn { kYes, kNo };
 
 // `path` itself may be a symlink to the directory. Errors of the stream name the path inside it;
-// kInvalid: what no image can carry (a name that begins with ".wh."), kCorrupt: a file that became
+// kInvalid: what no image can carry (a name that begins with ".wh.", more content than an image may
+// have: found before that file is read, however sparse it is), kCorrupt: a file that became
 // shorter. Keeps one directory per level open.
 Result<std::unique_ptr<ByteReader>> open_directory_tar(const std::filesystem::path& path,
                                                        Warn about_sockets);

@@ -24,6 +24,7 @@ namespace {
 
 using oci::tar::Header;
 using oci::tar::Type;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing_support::noise;
@@ -207,6 +208,15 @@ TEST_F(DirectoryTarTest, RefusesNamesThatWouldBeWhiteouts) {
   std::filesystem::create_directory(root() / "d");
   write("d/.wh.x");
   EXPECT_THAT(refusal(), HasSubstr("d/.wh.x: an image cannot carry"));
+}
+
+TEST_F(DirectoryTarTest, RefusesMoreThanAnImageMayHaveBeforeItIsRead) {
+  write("sparse");
+  ASSERT_EQ(::truncate(at("sparse").c_str(), off_t{1} << 42), 0);
+  const auto refused = read();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Errc::kInvalid);
+  EXPECT_THAT(refused.error().message(), AllOf(HasSubstr("sparse"), HasSubstr("limit")));
 }
 
 TEST_F(DirectoryTarTest, NamesTheFileThatBecameShorter) {
