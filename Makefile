@@ -33,6 +33,7 @@ conformance: tools all
 demo: tools all ## two versions of a real image: ordinary and converted, side by side
 	$(AS_ROOT) scripts/demo.py
 bench: deps     ## speed of the parts, medians of five, beside a limit in the same run
+	scripts/tools.py desync
 	cmake --preset bench
 	cmake --build build/bench -j$(JOBS) --target benchmarks imsy-convert
 	scripts/bench.sh build/bench

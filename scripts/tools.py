@@ -6,7 +6,8 @@
     scripts/tools.py mirror      nginx                               (the same; may be missing)
     scripts/tools.py nerdctl     from PATH when it is new enough, else built with Go
     scripts/tools.py conformance containerd's own snapshotter suite, built with Go
-    scripts/tools.py             all of them
+    scripts/tools.py             all of these
+    scripts/tools.py desync      a peer for bench/, built with Go    (may be missing)
 
 Packages are downloaded with apt-get from the mirror this machine is configured for and unpacked
 below .cache/tools; no maintainer script runs. A Go that is too old or absent is replaced by the
@@ -212,20 +213,28 @@ def conformance():
     return go_build("conformance", TOOLS / "conformance.test", ["test", "-c", "."])
 
 
+def desync():
+    """The peer that cuts files into chunks, for bench/."""
+    return go_build("desync", TOOLS / "desync",
+                    ["build", "-trimpath", "-ldflags=-s -w",
+                     "github.com/folbricht/desync/cmd/desync"])
+
+
 def main(wanted):
     CACHE.mkdir(parents=True, exist_ok=True)
     makers = {"servers": lambda: debian("servers", SERVERS),
               "clients": lambda: debian("clients", CLIENTS),
               "mirror": lambda: debian("mirror", MIRROR),
               "nerdctl": nerdctl, "conformance": conformance}
+    peers = {"desync": desync}
     for name in wanted or makers:
-        if name not in makers:
+        if name not in makers | peers:
             print(f"tools: no such thing: {name}", file=sys.stderr)
             return 2
         try:
-            makers[name]()
+            (makers | peers)[name]()
         except ToolError as error:
-            if name in ("clients", "mirror"):  # tests that want them skip, and say so
+            if name in ("clients", "mirror", *peers):  # tests that want them skip, and say so
                 say(f"going on without {name}: {error}")
                 continue
             print(f"tools: {name}: {error}", file=sys.stderr)
