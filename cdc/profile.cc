@@ -73,7 +73,8 @@ bool unescape(std::string_view text, std::string& path) {
 }  // namespace
 
 Status Profile::add(Access access) {
-  if (access.path.empty() || access.path.find('\0') != std::string::npos) {
+  if (access.path.empty() || access.path.starts_with('/') ||
+      access.path.find('\0') != std::string::npos) {
     return Error(Errc::kInvalid, "this can be no path of a file");
   }
   if (access.path.size() > kPathLimit) {
@@ -102,7 +103,7 @@ Result<Profile> Profile::parse(std::string_view text) {
         !parse_number(take(line, ' '), access.length)) {
       return invalid(number, "offset, length and path were expected");
     }
-    if (line.starts_with('/')) line.remove_prefix(1);
+    line.remove_prefix(std::min(line.find_first_not_of('/'), line.size()));
     if (!unescape(line, access.path)) {
       return invalid(number, "a space, control character or backslash must be written \\ooo");
     }

@@ -37,7 +37,8 @@ class Profile {
   static Profile merge(std::span<const Profile> profiles);
 
   const std::vector<Access>& accesses() const { return accesses_; }
-  // kInvalid beyond the limits, and for a path that can be none: empty, with NUL, too long.
+  // kInvalid beyond the limits, and for a path that can be none: empty, with NUL or a
+  // leading slash, too long.
   Status add(Access access);
 
  private:

@@ -45,6 +45,15 @@ TEST(ProfileTest, EveryPathSurvivesItsText) {
   EXPECT_EQ(again->to_text(), profile.to_text());
 }
 
+TEST(ProfileTest, NoPathKeepsALeadingSlash) {
+  const auto profile = Profile::parse("imsy-profile 1\n0 1 ///a//b\n");
+  ASSERT_TRUE(profile) << profile.error().message();
+  EXPECT_THAT(profile->accesses(), ElementsAre(Profile::Access{"a//b", 0, 1}));
+  EXPECT_FALSE(Profile::parse("imsy-profile 1\n0 1 //\n"));
+  EXPECT_FALSE(Profile::parse("imsy-profile 1\n0 1 \\057a\n"));
+  EXPECT_FALSE(Profile().add({"/a", 0, 1}));
+}
+
 TEST(ProfileTest, AnEmptyProfileIsOne) {
   EXPECT_TRUE(Profile::parse("imsy-profile 1\n").value().accesses().empty());
   EXPECT_TRUE(Profile::parse("imsy-profile 1").value().accesses().empty());
