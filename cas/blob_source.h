@@ -1,13 +1,19 @@
-// BlobSource: where the fetch engine gets a blob's bytes from; the only thing cas knows of
+// BlobSource: one place where the bytes of blobs can be had; the only thing cas knows of
 // registries.
 //
+// It is asked once and answers once: who asks decides whether to ask again, or elsewhere
+// (cas/sources.h).
 // Implemented by cas/source/registry_source.h and, for tests, by tests/support/memory_source.h. The
 // contract suite in tests/unit/cas/blob_source_contract.h runs over all of them.
-// Threads: read() from any thread, never waits.
+// Threads: all methods from any thread; none waits.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "common/bytes.h"
 #include "common/digest.h"
@@ -22,15 +28,39 @@ struct BlobRange {
   std::uint64_t length = 0;  // > 0, inside the blob
 };
 
+// What a place has given.
+struct Brought {
+  Bytes bytes;
+  std::string trust_domain;  // whose they are: "" anybody's
+};
+
 class BlobSource {
  public:
-  using Done = std::function<void(Result<Bytes>)>;
+  using Done = std::function<void(Result<Brought>)>;
+  using Time = std::chrono::steady_clock::time_point;
   virtual ~BlobSource() = default;
 
+  // The place has no other name, and no other place has this one. For people, too.
+  virtual const std::string& name() const = 0;
+
   // Gets exactly range.length bytes, unverified. `done` runs exactly once, on a thread of the
-  // source, and must not wait. kNotFound: the source has no such blob. kDenied: it wants other
-  // credentials. kUnavailable, kTimeout: it may work later. kInvalid: it answers nonsense.
+  // source, and must not wait. kNotFound: the place has no such blob. kDenied: it wants other
+  // credentials. kInvalid: it answers nonsense. kUnavailable, kTimeout: it may work later.
+  // kCancelled: the source is going away.
   virtual void read(const BlobRange& range, Done done) = 0;
+
+  // Asking before then is of no use: it has failed too often, or wants to be left alone.
+  virtual Time usable_at() const = 0;
+
+  // What it gave of the blob was wrong: it should look for the blob anew.
+  virtual void distrust(const Digest& blob) = 0;
 };
+
+using Places = std::vector<std::shared_ptr<BlobSource>>;
+
+// Finds the places of an image: returns at once and calls back later, at most once, from any
+// thread; the best place first.
+using Located = std::function<void(Result<Places>)>;
+using Locate = std::function<void(Located)>;
 
 }  // namespace imsy::cas

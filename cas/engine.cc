@@ -33,7 +33,7 @@ Engine::Engine(Store& store, const FetcherOptions& options)
     : store_(store),
       options_(options),
       objects_(store, ObjectCache::default_capacity()),
-      fill_slots_(options.background_requests),
+      fill_slots_(static_cast<int>(options.background_requests)),
       sync_(std::make_unique<ThreadPool>("fetch-sync", 1)),
       work_(options.workers) {}
 
@@ -50,20 +50,17 @@ std::uint32_t Engine::domain_number(const std::string& trust_domain) {
 }
 
 ImagePtr Engine::attach(std::shared_ptr<const cdc::Manifest> manifest, const cdc::Anchor& anchor,
-                        std::shared_ptr<BlobSource> source, const std::string& trust_domain) {
+                        Places places, const std::string& trust_domain, Locate locate) {
   auto image = std::make_shared<ImageState>(std::move(manifest), anchor, trust_domain,
-                                            domain_number(trust_domain));
-  {
-    MutexLock lock(image->mu);
-    image->source = std::move(source);
-  }
+                                            domain_number(trust_domain), std::move(places),
+                                            std::move(locate), options_);
   MutexLock lock(images_mu_);
   images_.insert(image);
   return image;
 }
 
 void Engine::detach(const ImagePtr& image) {
-  std::shared_ptr<BlobSource> source;  // let go here, not by a thread of its own
+  Places places;  // let go here, not by a thread of their own
   std::deque<RequestPtr> waiting;
   std::vector<std::function<void(Status)>> fills;
   {
@@ -74,7 +71,7 @@ void Engine::detach(const ImagePtr& image) {
     MutexLock lock(image->mu);
     image->attached = false;
     image->fill.active = false;
-    source.swap(image->source);
+    places = image->sources.close();
     waiting.swap(image->waiting);
     fills.swap(image->fill.done);
   }
@@ -90,23 +87,10 @@ void Engine::detach(const ImagePtr& image) {
   objects_.clear();
   work_.submit(Urgency::kDemand, [self = shared_from_this(), image, waiting, fills] {
     for (const RequestPtr& request : waiting) {
-      for (const std::uint32_t frame : request->frames) {
-        self->release_frame(image, frame, InFlight::Why::kFailed, cancelled(kImageGone));
-      }
+      self->release_frames(*request, InFlight::Why::kFailed, cancelled(kImageGone));
     }
     for (const auto& done : fills) done(cancelled(kImageGone));
   });
-}
-
-void Engine::set_source(const ImagePtr& image, std::shared_ptr<BlobSource> source) {
-  {
-    MutexLock lock(image->mu);
-    if (!image->attached) return;
-    image->source.swap(source);
-    image->fill.resting = false;  // the new one may be better
-  }
-  submit(Urgency::kDemand, &Engine::pump, image);
-  submit(Urgency::kBackground, &Engine::advance_fill, image);
 }
 
 void Engine::stop() {
@@ -119,12 +103,12 @@ void Engine::stop() {
     images.swap(images_);
   }
   for (const ImagePtr& image : images) {
-    std::shared_ptr<BlobSource> source;
+    Places places;
     std::vector<std::function<void(Status)>> fills;
     {
       MutexLock lock(image->mu);
       image->attached = false;
-      source.swap(image->source);
+      places = image->sources.close();
       fills.swap(image->fill.done);
     }
     for (const auto& done : fills) done(cancelled(kFetcherGone));
@@ -294,17 +278,28 @@ bool Engine::find_locally(const ImagePtr& image, std::uint32_t index) {
   if (opened && (*opened)->has_chunk(index - objects.first_chunk(object))) {
     Bytes bytes(chunk.size);
     if ((*opened)->read(chunk.object_offset, bytes)) {
-      return deliver(image, index, bytes, Got::kPresent) != Fate::kWrong;
+      return deliver(image, index, bytes, Got::kPresent, image->trust_domain()) != Fate::kWrong;
     }
   }
-  const auto copy = store_.find_chunk(chunk, image->trust_domain);
-  return copy && *copy && deliver(image, index, **copy, Got::kCopied) != Fate::kWrong;
+  const std::string& domain = image->trust_domain();
+  const auto copy = store_.find_chunk(chunk, domain);
+  return copy && *copy && deliver(image, index, **copy, Got::kCopied, domain) != Fate::kWrong;
 }
 
-Status Engine::put(const ImageState& image, std::uint32_t chunk, ByteSpan raw) {
+Status Engine::put(ImageState& image, std::uint32_t chunk, ByteSpan raw,
+                   const std::string& trust_domain) {
+  if (!trust_domain.empty()) image.join(trust_domain);
+  Status done = put_as(image, chunk, raw, trust_domain);
+  const std::string& own = image.trust_domain();
+  if (done && !own.empty() && own != trust_domain) done = put_as(image, chunk, raw, own);
+  return done;
+}
+
+Status Engine::put_as(const ImageState& image, std::uint32_t chunk, ByteSpan raw,
+                      const std::string& trust_domain) {
   const cdc::Objects& objects = image.manifest->objects();
   const std::uint32_t object = objects.object_of_chunk(chunk);
-  IMSY_TRY_ASSIGN(const auto opened, open_object(image, object));
+  IMSY_TRY_ASSIGN(const auto opened, objects_.open(*image.manifest, object, trust_domain));
   return store_.put_chunk(*opened, chunk - objects.first_chunk(object), raw);
 }
 
@@ -328,23 +323,31 @@ void Engine::count(ImageState& image, Got got, std::size_t bytes) {
   }
 }
 
-Engine::Fate Engine::deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got) {
+Engine::Fate Engine::deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got,
+                             const std::string& trust_domain) {
   const cdc::ChunkDigest& digest = image->manifest->objects().chunk(chunk).digest;
-  const Status kept = got == Got::kPresent ? Status() : put(*image, chunk, raw);
+  const Status kept = got == Got::kPresent ? Status() : put(*image, chunk, raw, trust_domain);
   // Kept bytes have been checked. Those that could not be kept must be, before a reader gets them.
   if (!kept && sha256(raw) != digest) return Fate::kWrong;
   if (got != Got::kPresent) note_put(kept);
   count(*image, got, raw.size());
+  // Images that are public have joined this one, but may not have what is not.
+  const bool alone = image->first_domain.empty() && !trust_domain.empty();
   for (;;) {
-    const InFlight::Delivery delivery = in_flight_.take(image->key(chunk));
+    const InFlight::Delivery delivery =
+        in_flight_.take(image->key(chunk), alone ? image.get() : nullptr);
     for (const Target& target : delivery.targets) {
       if (target.image == image && target.chunk == chunk) continue;
-      note_put(put(*target.image, target.chunk, raw));
+      note_put(put(*target.image, target.chunk, raw, trust_domain));
     }
     if (!delivery.over) continue;
     for (const Waiter& waiter : delivery.waiters) {
       std::memcpy(waiter.read->buffer.data() + waiter.to, raw.data() + waiter.from, waiter.length);
       if (--waiter.read->missing == 0) end_read(waiter.read, std::move(waiter.read->buffer));
+    }
+    if (alone) {
+      settle(in_flight_.give_up(image->key(chunk), image.get(), InFlight::Why::kDone),
+             Error(Errc::kUnavailable, "the chunk did not come"));
     }
     return kept ? Fate::kKept : Fate::kNotKept;
   }

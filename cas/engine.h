@@ -2,7 +2,8 @@
 //
 //   read ---present---> answered at once
 //     '---missing----> InFlight::join -> plan (worker): present now? copy from another object?
-//                        else its frame -> request -> source ... arrived (source's thread)
+//                        else its frame -> request -> Sources says which place, or to wait
+//                        ... arrived (the place's thread)
 //                        -> frames (workers): decode, verify, put, answer who waits
 //   fill --------------> step (worker, one per image at a time): frames in their order; what lacks
 //                        is copied, or requested in large ranges -> the same way
@@ -43,9 +44,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Engine(Store& store, const FetcherOptions& options);
 
   ImagePtr attach(std::shared_ptr<const cdc::Manifest> manifest, const cdc::Anchor& anchor,
-                  std::shared_ptr<BlobSource> source, const std::string& trust_domain);
+                  Places places, const std::string& trust_domain, Locate locate);
   void detach(const ImagePtr& image);
-  void set_source(const ImagePtr& image, std::shared_ptr<BlobSource> source);
 
   std::uint64_t read(const ImagePtr& image, std::uint32_t object, std::uint64_t offset,
                      std::uint32_t length, Image::ReadDone done);
@@ -71,7 +71,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::uint32_t domain_number(const std::string& trust_domain);
   void submit(Urgency urgency, void (Engine::*step)(const ImagePtr&), const ImagePtr& image);
   Result<std::shared_ptr<Object>> open_object(const ImageState& image, std::uint32_t object) {
-    return objects_.open(*image.manifest, object, image.trust_domain);
+    return objects_.open(*image.manifest, object, image.trust_domain());
   }
   std::vector<Missing> read_present(const ImageState& image, std::uint32_t object,
                                     std::uint64_t offset, Bytes& buffer);
@@ -85,35 +85,51 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // What became of bytes that were taken for a chunk's.
   enum class Fate { kWrong, kKept, kNotKept };
   // Puts the chunk where it belongs and wherever else it is wanted, and answers who waits for it.
-  Fate deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got);
-  // Into the image's object. The bytes were fetched for the image's trust domain: work is joined
-  // within one domain only.
-  Status put(const ImageState& image, std::uint32_t chunk, ByteSpan raw);
+  // `trust_domain`: whose bytes they are.
+  Fate deliver(const ImagePtr& image, std::uint32_t chunk, ByteSpan raw, Got got,
+               const std::string& trust_domain);
+  // Into the image's object, for those whose bytes they are and for those who may read the image.
+  Status put(ImageState& image, std::uint32_t chunk, ByteSpan raw, const std::string& trust_domain);
+  Status put_as(const ImageState& image, std::uint32_t chunk, ByteSpan raw,
+                const std::string& trust_domain);
   void note_put(const Status& status);
   void count(ImageState& image, Got got, std::size_t bytes);
 
   // --- requests: engine_requests.cc
   void request_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks);
   void enqueue(const RequestPtr& request);
+  struct Turn {
+    RequestPtr request;  // null: none has its turn
+    Sources::Step step;
+    std::vector<RequestPtr> waiting;  // from now on
+    std::optional<Error> outage;      // has just begun, or goes on
+  };
+  Turn next_turn(const ImagePtr& image);
   void pump(const ImagePtr& image);
+  void wake(const ImagePtr& image);
+  void wake_at(const ImagePtr& image, Sources::Time when);
+  void let_others_try(const Request& request);
+  void on_outage(const ImagePtr& image, const Error& error);
+  void locate(const ImagePtr& image);
   bool is_awaited(const ImageState& image, std::uint32_t frame);
   bool is_awaited(const Request& request);
   void carry(const Request& request);
-  void send(const RequestPtr& request, const std::shared_ptr<BlobSource>& source);
-  void arrived(const RequestPtr& request, Result<Bytes> bytes);
+  void send(const RequestPtr& request, const std::shared_ptr<BlobSource>& place);
+  void arrived(const RequestPtr& request, Result<Brought> brought);
   void split(const RequestPtr& request, const SharedBytes& bytes);
   void take_frame(const RequestPtr& request, std::uint32_t frame, const SharedBytes& bytes);
   std::vector<std::uint32_t> lacking(const ImageState& image, std::uint32_t frame);
   void on_wrong_bytes(const RequestPtr& request, std::uint32_t frame,
                       const std::vector<std::uint32_t>& chunks, const std::string& why);
   void on_failure(const RequestPtr& request, const Error& error);
-  void retry_later(const RequestPtr& request, const Error& error);
+  void drop(const RequestPtr& request);
+  void fail(const RequestPtr& request, const Error& error);
   // The frame is not on its way any more. Who still waits for its chunks is served anew or told.
   void release_frame(const ImagePtr& image, std::uint32_t frame, InFlight::Why why,
                      const Error& error);
+  void release_frames(const Request& request, InFlight::Why why, const Error& error);
   void frame_over(const RequestPtr& request);
   void leave_slot(const ImagePtr& image);
-  std::chrono::milliseconds delay(unsigned failures, std::chrono::milliseconds longest) const;
 
   // --- the background fill: engine_fill.cc
   void begin_fill(const ImagePtr& image);
@@ -122,13 +138,19 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void step_fill(const ImagePtr& image);
   RequestPtr next_request(const ImagePtr& image);
   Status can_keep(const Request& request);
+  void ask_for_fill(const RequestPtr& request);
+  bool is_held(const ImagePtr& image);
+  void repair_for_fill(const RequestPtr& request);
   bool needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64_t& copied);
   std::vector<std::uint32_t> fill_lacks(const ImagePtr& image, std::uint32_t frame);
   bool copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,
                    std::uint64_t& copied);
   bool object_complete(const ImagePtr& image, std::uint32_t object);
-  void fill_request_over(const RequestPtr& request, const Status& status);
+  void drop_for_fill(const RequestPtr& request);
+  void fail_for_fill(const RequestPtr& request, const Error& error);
+  void fill_request_over(const RequestPtr& request);
   void fill_failed(const ImagePtr& image, std::uint32_t frame, const Error& error);
+  void log_fill_failing(ImageState& image, const Error& error);
   void fill_worked(const ImagePtr& image);
   void free_fill_slot();
   void rest_fill(const ImagePtr& image);
@@ -157,7 +179,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   Mutex fill_mu_;
   std::deque<ImagePtr> fill_line_ IMSY_GUARDED_BY(fill_mu_);  // images whose fill wants a slot
-  unsigned fill_slots_ IMSY_GUARDED_BY(fill_mu_);             // free
+  int fill_slots_ IMSY_GUARDED_BY(fill_mu_);  // free; repairs take more than there are
 
   std::unique_ptr<ThreadPool> sync_;  // waits for syncs of the disk, so that no worker has to
   WorkQueue work_;                    // last: its threads use all of the above

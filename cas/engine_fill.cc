@@ -55,7 +55,7 @@ void Engine::advance_fill(const ImagePtr& image) {
   {
     MutexLock lock(image->mu);
     Fill& fill = image->fill;
-    if (!fill.active || fill.queued || fill.resting || fill.ending) return;
+    if (!fill.active || fill.queued || fill.resting || fill.held || fill.ending) return;
     fill.cursor = std::min(fill.cursor, std::exchange(fill.rewind, Fill::kNoFrame));
     pass_over = fill.cursor == frames;
     // After a failure one request at a time finds out whether the source is back.
@@ -75,7 +75,7 @@ void Engine::pump_fill() {
     ImagePtr image;
     {
       MutexLock lock(fill_mu_);
-      if (fill_slots_ == 0 || fill_line_.empty()) return;
+      if (fill_slots_ <= 0 || fill_line_.empty()) return;
       --fill_slots_;
       image = std::move(fill_line_.front());
       fill_line_.pop_front();
@@ -99,26 +99,96 @@ void Engine::step_fill(const ImagePtr& image) {
     MutexLock lock(image->mu);
     active = image->fill.active;
   }
-  const RequestPtr request = active ? next_request(image) : nullptr;
-  std::shared_ptr<BlobSource> source;
+  const RequestPtr request = active && !is_held(image) ? next_request(image) : nullptr;
   bool careful = false;
   {
     MutexLock lock(image->mu);
     image->fill.queued = false;
     if (request != nullptr) ++image->fill.in_flight;
-    source = image->source;
     careful = image->fill.failures > 0;
   }
   if (request == nullptr) {
     free_fill_slot();
-  } else if (source == nullptr) {
-    on_failure(request, Error(Errc::kUnavailable, "the image's registry is not known yet"));
   } else if (const Status room = careful ? can_keep(*request) : Status(); !room) {
-    on_failure(request, room.error());
+    drop_for_fill(request);
+    fill_failed(image, request->frames.front(), room.error());
   } else {
-    send(request, source);
+    ask_for_fill(request);
   }
   advance_fill(image);
+}
+
+// Whether the image's places are of no use to the fill now; then it goes on when it is woken.
+bool Engine::is_held(const ImagePtr& image) {
+  Sources::Time until;
+  {
+    MutexLock lock(image->mu);
+    until = image->sources.held_until(Urgency::kBackground);
+    image->fill.held = Sources::Clock::now() < until;
+    if (!image->fill.held) return false;
+  }
+  wake_at(image, until);
+  return true;
+}
+
+void Engine::ask_for_fill(const RequestPtr& request) {
+  const ImagePtr& image = request->image;
+  Sources::Step step;
+  {
+    MutexLock lock(image->mu);
+    step = image->sources.next(request->attempt, request->range().blob, Urgency::kBackground,
+                               Sources::Clock::now());
+    if (step.move == Sources::Move::kWait || step.move == Sources::Move::kLocate) {
+      image->fill.held = true;
+      image->fill.rewind = std::min(image->fill.rewind, request->frames.front());
+    }
+  }
+  if (step.move == Sources::Move::kAsk) return send(request, step.place);
+  if (step.move == Sources::Move::kFail) return fail_for_fill(request, *step.error);
+  drop_for_fill(request);
+  if (step.move == Sources::Move::kLocate) return locate(image);
+  wake_at(image, step.until);
+  if (!step.error) return;
+  log_fill_failing(*image, *step.error);
+  pump(image);  // who waits has to learn until when
+}
+
+// A frame of which wrong bytes came to the fill. It does not wait for a slot.
+void Engine::repair_for_fill(const RequestPtr& request) {
+  {
+    MutexLock lock(request->image->mu);
+    ++request->image->fill.in_flight;
+  }
+  {
+    MutexLock lock(fill_mu_);
+    --fill_slots_;
+  }
+  ask_for_fill(request);
+}
+
+// Readers who joined ask for themselves.
+void Engine::drop_for_fill(const RequestPtr& request) {
+  const ImagePtr& image = request->image;
+  release_frames(*request, InFlight::Why::kDone,
+                 Error(Errc::kUnavailable, "the background fill waits"));
+  {
+    MutexLock lock(image->mu);
+    image->sources.abandon(request->attempt);
+    --image->fill.in_flight;
+  }
+  free_fill_slot();
+}
+
+void Engine::fail_for_fill(const RequestPtr& request, const Error& error) {
+  if (!request->wrong.empty()) {
+    // The rest goes on; what is damaged is asked for in the next pass, after ever longer pauses.
+    fail(request, error);
+    request->damaged = true;
+    return fill_request_over(request);
+  }
+  drop_for_fill(request);
+  fill_failed(request->image, request->frames.front(), error);
+  submit(Urgency::kDemand, &Engine::wake, request->image);  // the places do answer
 }
 
 // The next range of frames to ask for, claimed; null when there is none in reach of this step.
@@ -183,7 +253,7 @@ bool Engine::needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64
     wanted.push_back(image->manifest->objects().chunk(chunk));
   }
   // A frame that must be fetched for one chunk brings the others, too: all or nothing.
-  const auto likely = store_.likely_chunks(wanted, image->trust_domain);
+  const auto likely = store_.likely_chunks(wanted, image->trust_domain());
   const bool all = std::find(likely.begin(), likely.end(), false) == likely.end();
   return !all || !copy_chunks(image, chunks, copied);
 }
@@ -204,10 +274,10 @@ std::vector<std::uint32_t> Engine::fill_lacks(const ImagePtr& image, std::uint32
 
 bool Engine::copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,
                          std::uint64_t& copied) {
+  const std::string& domain = image->trust_domain();
   for (const std::uint32_t chunk : chunks) {
-    const auto copy =
-        store_.find_chunk(image->manifest->objects().chunk(chunk), image->trust_domain);
-    if (!copy || !*copy || deliver(image, chunk, **copy, Got::kCopied) == Fate::kWrong) {
+    const auto copy = store_.find_chunk(image->manifest->objects().chunk(chunk), domain);
+    if (!copy || !*copy || deliver(image, chunk, **copy, Got::kCopied, domain) == Fate::kWrong) {
       return false;
     }
     copied += (*copy)->size();
@@ -223,19 +293,16 @@ bool Engine::object_complete(const ImagePtr& image, std::uint32_t object) {
   return true;
 }
 
-void Engine::fill_request_over(const RequestPtr& request, const Status& status) {
+void Engine::fill_request_over(const RequestPtr& request) {
   const ImagePtr& image = request->image;
   {
     MutexLock lock(image->mu);
     --image->fill.in_flight;
   }
-  if (!status) {
-    fill_failed(image, request->frames.front(), status.error());
-  } else if (request->not_kept) {
+  if (request->not_kept) {
     fill_failed(image, request->frames.front(),
                 Error(Errc::kNoSpace, "the store cannot keep what is fetched"));
   } else if (!request->damaged) {
-    // What was damaged is asked for in the next pass, after ever longer pauses.
     fill_worked(image);
   }
   free_fill_slot();
@@ -249,11 +316,14 @@ void Engine::fill_failed(const ImagePtr& image, std::uint32_t frame, const Error
     if (!image->attached) return;
     image->fill.rewind = std::min(image->fill.rewind, frame);
   }
-  if (!image->fill_failing.exchange(true)) {
-    log::warn("image {}: the background fill waits: {}", image->manifest->digest().to_string(),
-              error.message());
-  }
+  log_fill_failing(*image, error);
   rest_fill(image);
+}
+
+void Engine::log_fill_failing(ImageState& image, const Error& error) {
+  if (image.fill_failing.exchange(true)) return;
+  log::warn("image {}: the background fill waits: {}", image.manifest->digest().to_string(),
+            error.message());
 }
 
 void Engine::fill_worked(const ImagePtr& image) {
@@ -271,7 +341,7 @@ void Engine::rest_fill(const ImagePtr& image) {
   {
     MutexLock lock(image->mu);
     if (std::exchange(image->fill.resting, true)) return;
-    pause = delay(image->fill.failures++, options_.background_retry_longest);
+    pause = image->fill_pauses.length(image->fill.failures++);
   }
   work_.at(WorkQueue::Clock::now() + pause, [weak = weak_from_this(), image] {
     const auto self = weak.lock();

@@ -9,21 +9,6 @@
 namespace imsy::cas {
 namespace {
 
-bool may_go_away(const Error& error) {
-  return error.code() == Errc::kUnavailable || error.code() == Errc::kTimeout;
-}
-
-BlobRange range_of(const Request& request) {
-  const cdc::Objects& objects = request.image->manifest->objects();
-  const cdc::Frame& first = objects.frame(request.frames.front());
-  const cdc::Frame& last = objects.frame(request.frames.back());
-  const auto& layer = request.image->anchor.data_layers[first.layer];
-  return {.blob = layer.blob,
-          .blob_size = layer.size,
-          .offset = first.stored_offset,
-          .length = last.stored_offset + last.stored_size - first.stored_offset};
-}
-
 // Some path of the object, for people.
 std::string file_of(const cdc::Tree& tree, std::uint32_t object) {
   for (std::uint32_t d = 0; d < tree.inode_count(); ++d) {
@@ -39,26 +24,41 @@ std::string file_of(const cdc::Tree& tree, std::uint32_t object) {
   return "(no file)";
 }
 
-// What is wrong, and where, in one line.
-std::string describe(const ImageState& image, std::uint32_t frame_index, std::uint32_t chunk_index,
-                     const std::string& why) {
+// What is wrong, where, and from whom, in one line.
+std::string describe(const Request& request) {
+  const ImageState& image = *request.image;
   const cdc::Objects& objects = image.manifest->objects();
-  const cdc::Frame& frame = objects.frame(frame_index);
-  const std::uint32_t object = objects.object_of_chunk(chunk_index);
+  const cdc::Frame& frame = objects.frame(request.frames.front());
+  const std::uint32_t chunk = request.wrong.front();
+  const std::uint32_t object = objects.object_of_chunk(chunk);
+  std::string places;
+  for (const std::string& place : request.attempt.wrong) {
+    places += (places.empty() ? "" : ", ") + place;
+  }
   return "image " + image.manifest->digest().to_string() + ": " +
          file_of(image.manifest->tree(), object) + " (object " + objects.id(object).hex() +
-         ") cannot be read at offset " + std::to_string(objects.chunk(chunk_index).object_offset) +
+         ") cannot be read at offset " + std::to_string(objects.chunk(chunk).object_offset) +
          ": blob " + image.anchor.data_layers[frame.layer].blob.to_string() +
          " is damaged in bytes " + std::to_string(frame.stored_offset) + " to " +
-         std::to_string(frame.stored_offset + frame.stored_size - 1) + ": " + why;
+         std::to_string(frame.stored_offset + frame.stored_size - 1) + " at " + places + ": " +
+         request.why;
+}
+
+Error image_gone() {
+  return Error(Errc::kCancelled, "the image was detached");
 }
 
 }  // namespace
 
-std::chrono::milliseconds Engine::delay(unsigned failures,
-                                        std::chrono::milliseconds longest) const {
-  const unsigned doublings = std::min(failures, 16u);
-  return std::min(longest, options_.retry_first * (1u << doublings));
+BlobRange Request::range() const {
+  const cdc::Objects& objects = image->manifest->objects();
+  const cdc::Frame& first = objects.frame(frames.front());
+  const cdc::Frame& last = objects.frame(frames.back());
+  const auto& layer = image->anchor.data_layers[first.layer];
+  return {.blob = layer.blob,
+          .blob_size = layer.size,
+          .offset = first.stored_offset,
+          .length = last.stored_offset + last.stored_size - first.stored_offset};
 }
 
 // --- asking
@@ -73,35 +73,28 @@ void Engine::request_chunks(const ImagePtr& image, const std::vector<std::uint32
 
   std::vector<RequestPtr> requests;
   bool attached = false;
-  bool reachable = false;
   {
     MutexLock lock(image->mu);
     attached = image->attached;
-    reachable = attached && image->source != nullptr;
-    if (reachable) {
-      std::vector<std::uint32_t> wanted;  // nobody has asked for
-      for (const std::uint32_t f : frames) {
-        if (!image->frames.contains(f)) wanted.push_back(f);
+    std::vector<std::uint32_t> wanted;  // nobody has asked for
+    for (const std::uint32_t f : frames) {
+      if (attached && !image->frames.contains(f)) wanted.push_back(f);
+    }
+    for (const FrameRun& run : plan_runs(objects, wanted, options_.gap_max, options_.demand_span)) {
+      auto request = std::make_shared<Request>();
+      request->image = image;
+      // Frames in the gaps come along: they are paid for.
+      for (std::uint32_t f = run.first; f <= run.last; ++f) {
+        if (image->frames.insert(f).second) request->frames.push_back(f);
       }
-      for (const FrameRun& run :
-           plan_runs(objects, wanted, options_.gap_max, options_.demand_span)) {
-        auto request = std::make_shared<Request>();
-        request->image = image;
-        // Frames in the gaps come along: they are paid for.
-        for (std::uint32_t f = run.first; f <= run.last; ++f) {
-          if (image->frames.insert(f).second) request->frames.push_back(f);
-        }
-        image->waiting.push_back(request);
-        requests.push_back(std::move(request));
-      }
+      image->waiting.push_back(request);
+      requests.push_back(std::move(request));
     }
   }
-  if (!reachable) {
-    const Error error = attached
-                            ? Error(Errc::kUnavailable, "the image's registry is not known yet")
-                            : Error(Errc::kCancelled, "the image was detached");
+  if (!attached) {
     for (const std::uint32_t chunk : chunks) {
-      settle(in_flight_.give_up(image->key(chunk), image.get(), InFlight::Why::kFailed), error);
+      settle(in_flight_.give_up(image->key(chunk), image.get(), InFlight::Why::kFailed),
+             image_gone());
     }
     return;
   }
@@ -118,18 +111,16 @@ void Engine::carry(const Request& request) {
   }
 }
 
+// Before those that have not been sent yet.
 void Engine::enqueue(const RequestPtr& request) {
   bool attached = false;
   {
     MutexLock lock(request->image->mu);
     attached = request->image->attached;
-    if (attached) request->image->waiting.push_back(request);
+    if (attached) request->image->waiting.push_front(request);
   }
   if (attached) return pump(request->image);
-  for (const std::uint32_t frame : request->frames) {
-    release_frame(request->image, frame, InFlight::Why::kFailed,
-                  Error(Errc::kCancelled, "the image was detached"));
-  }
+  release_frames(*request, InFlight::Why::kFailed, image_gone());
 }
 
 bool Engine::is_awaited(const ImageState& image, std::uint32_t frame) {
@@ -143,30 +134,147 @@ bool Engine::is_awaited(const Request& request) {
                      [&](std::uint32_t frame) { return is_awaited(*request.image, frame); });
 }
 
-// Sends on-demand requests while the image has slots. What nobody waits for any more is dropped.
+// The first request that need not wait leaves the line, with a slot. Or the image is to be located.
+Engine::Turn Engine::next_turn(const ImagePtr& image) {
+  Turn turn;
+  const auto now = Sources::Clock::now();
+  Sources::Time until = Sources::Time::max();
+  {
+    MutexLock lock(image->mu);
+    auto& line = image->waiting;
+    for (auto at = line.begin(); at != line.end(); ++at) {
+      if (image->demand_in_flight >= options_.demand_requests) break;
+      const RequestPtr request = *at;
+      auto step =
+          image->sources.next(request->attempt, request->range().blob, Urgency::kDemand, now);
+      if (step.move == Sources::Move::kAsk || step.move == Sources::Move::kFail) {
+        request->waits = false;
+        turn.request = request;
+        turn.step = std::move(step);
+        line.erase(at);
+        ++image->demand_in_flight;
+        return turn;
+      }
+      if (!std::exchange(request->waits, true)) turn.waiting.push_back(request);
+      if (step.error) turn.outage = std::move(step.error);
+      until = std::min(until, step.until);
+      turn.step.move = step.move;
+      if (step.move == Sources::Move::kLocate) break;
+    }
+  }
+  wake_at(image, until);
+  return turn;
+}
+
+// Sends on-demand requests while the image has slots and places. What nobody waits for any more is
+// dropped.
 void Engine::pump(const ImagePtr& image) {
   for (;;) {
-    RequestPtr request;
-    std::shared_ptr<BlobSource> source;
-    {
-      MutexLock lock(image->mu);
-      if (image->waiting.empty() || image->demand_in_flight >= options_.demand_requests) return;
-      request = std::move(image->waiting.front());
-      image->waiting.pop_front();
-      ++image->demand_in_flight;
-      source = image->source;
+    const Turn turn = next_turn(image);
+    for (const RequestPtr& request : turn.waiting) let_others_try(*request);
+    if (turn.outage) on_outage(image, *turn.outage);
+    if (turn.request == nullptr) {
+      if (turn.step.move != Sources::Move::kLocate) return;
+      locate(image);
+    } else if (turn.step.move == Sources::Move::kFail) {
+      fail(turn.request, *turn.step.error);
+    } else if (is_awaited(*turn.request)) {
+      send(turn.request, turn.step.place);
+    } else {
+      drop(turn.request);
     }
-    const bool awaited = is_awaited(*request);
-    if (awaited && source != nullptr) {
-      send(request, source);
-      continue;
-    }
-    const Error error(Errc::kUnavailable, "the image's registry is not known yet");
-    for (const std::uint32_t frame : request->frames) {
-      release_frame(image, frame, awaited ? InFlight::Why::kFailed : InFlight::Why::kDone, error);
-    }
-    leave_slot(image);
   }
+}
+
+// Readers wait until their deadlines; those of other images who joined try their own places.
+void Engine::let_others_try(const Request& request) {
+  for (const std::uint32_t frame : request.frames) {
+    for (const std::uint32_t chunk : request.image->manifest->objects().chunks_in_frame(frame)) {
+      settle(in_flight_.give_up(request.image->key(chunk), request.image.get(),
+                                InFlight::Why::kTrying),
+             image_gone());
+    }
+  }
+}
+
+void Engine::on_outage(const ImagePtr& image, const Error& error) {
+  if (!image->failing.exchange(true)) {
+    log::warn("image {}: its registry fails, trying again: {}",
+              image->manifest->digest().to_string(), error.message());
+  }
+  // It has to learn until when.
+  {
+    MutexLock lock(image->mu);
+    if (!std::exchange(image->fill.held, false)) return;
+  }
+  submit(Urgency::kBackground, &Engine::advance_fill, image);
+}
+
+// Things may have changed for all requests that wait.
+void Engine::wake(const ImagePtr& image) {
+  {
+    MutexLock lock(image->mu);
+    if (image->wake_at <= Sources::Clock::now()) image->wake_at = Sources::Time::max();
+    for (const RequestPtr& request : image->waiting) request->waits = false;
+    image->fill.held = false;
+  }
+  pump(image);
+  submit(Urgency::kBackground, &Engine::advance_fill, image);
+}
+
+void Engine::wake_at(const ImagePtr& image, Sources::Time when) {
+  {
+    MutexLock lock(image->mu);
+    if (image->wake_at <= when) return;
+    image->wake_at = when;
+  }
+  work_.at(when, [weak = weak_from_this(), image] {
+    if (const auto self = weak.lock()) self->submit(Urgency::kDemand, &Engine::wake, image);
+  });
+}
+
+void Engine::locate(const ImagePtr& image) {
+  image->locate([weak = weak_from_this(), image](Result<Places> places) {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    self->work_.submit(Urgency::kDemand, [self, image, places = std::move(places)] {
+      {
+        MutexLock lock(image->mu);
+        image->sources.located(places, Sources::Clock::now());
+      }
+      self->wake(image);
+    });
+  });
+}
+
+void Engine::drop(const RequestPtr& request) {
+  const ImagePtr& image = request->image;
+  bool others_wait = false;
+  {
+    MutexLock lock(image->mu);
+    others_wait = image->sources.abandon(request->attempt);
+  }
+  release_frames(*request, InFlight::Why::kDone, image_gone());
+  leave_slot(image);
+  if (others_wait) submit(Urgency::kDemand, &Engine::wake, image);
+}
+
+// No place gives what was asked for.
+void Engine::fail(const RequestPtr& request, const Error& error) {
+  const ImagePtr& image = request->image;
+  if (request->wrong.empty()) {
+    release_frames(*request, InFlight::Why::kFailed, error);
+  } else {
+    // The wrong chunks fail, and no others of the frame.
+    const Error corrupt(Errc::kCorrupt, describe(*request));
+    log::error("{}", corrupt.message());
+    for (const std::uint32_t chunk : request->wrong) {
+      settle(in_flight_.give_up(image->key(chunk), image.get(), InFlight::Why::kFailed), corrupt);
+    }
+    release_frames(*request, InFlight::Why::kDone, corrupt);
+  }
+  if (request->urgency == Urgency::kDemand) leave_slot(image);
+  submit(Urgency::kDemand, &Engine::wake, image);  // the places do answer
 }
 
 void Engine::leave_slot(const ImagePtr& image) {
@@ -174,42 +282,51 @@ void Engine::leave_slot(const ImagePtr& image) {
   --image->demand_in_flight;
 }
 
-void Engine::send(const RequestPtr& request, const std::shared_ptr<BlobSource>& source) {
+void Engine::send(const RequestPtr& request, const std::shared_ptr<BlobSource>& place) {
   ++counters_.requests;
   ++request->image->counters.requests;
-  source->read(range_of(*request), [self = shared_from_this(), request](Result<Bytes> bytes) {
-    self->arrived(request, std::move(bytes));
+  request->place = place;
+  request->place_name = place->name();
+  place->read(request->range(), [self = shared_from_this(), request](Result<Brought> brought) {
+    self->arrived(request, std::move(brought));
   });
 }
 
 // --- answers
 
-// On the source's thread, which must not wait: only hands over.
-void Engine::arrived(const RequestPtr& request, Result<Bytes> bytes) {
+// On the place's thread, which must not wait: only hands over.
+void Engine::arrived(const RequestPtr& request, Result<Brought> brought) {
   if (stopped_) return;
   const auto self = shared_from_this();
-  if (!bytes) {
+  if (!brought) {
     work_.submit(Urgency::kDemand,
-                 [self, request, error = bytes.error()] { self->on_failure(request, error); });
+                 [self, request, error = brought.error()] { self->on_failure(request, error); });
     return;
   }
-  const auto shared = std::make_shared<const Bytes>(std::move(*bytes));
+  request->trust_domain = std::move(brought->trust_domain);
+  const auto shared = std::make_shared<const Bytes>(std::move(brought->bytes));
   work_.submit(Urgency::kDemand, [self, request, shared] { self->split(request, shared); });
 }
 
 // One task for each frame, so that a reader's frame does not wait for a long background range.
 void Engine::split(const RequestPtr& request, const SharedBytes& bytes) {
   const ImagePtr& image = request->image;
-  if (bytes->size() != range_of(*request).length) {
-    return on_failure(request,
-                      Error(Errc::kInvalid, "the source gave " + std::to_string(bytes->size()) +
-                                                " bytes instead of those asked for"));
+  if (bytes->size() != request->range().length) {
+    return on_failure(request, Error(Errc::kInvalid, request->place_name + " gave " +
+                                                         std::to_string(bytes->size()) +
+                                                         " bytes instead of those asked for"));
   }
   counters_.bytes_fetched += bytes->size();
   image->counters.bytes_fetched += bytes->size();
+  bool outage_over = false;
+  {
+    MutexLock lock(image->mu);
+    outage_over = image->sources.succeeded(request->attempt);
+  }
   if (image->failing.exchange(false)) {
     log::info("image {}: its registry answers again", image->manifest->digest().to_string());
   }
+  if (outage_over) wake(image);
   request->left = request->frames.size();
   for (const std::uint32_t frame : request->frames) {
     const bool urgent = request->urgency == Urgency::kDemand || is_awaited(*image, frame);
@@ -251,7 +368,7 @@ void Engine::take_frame(const RequestPtr& request, std::uint32_t index, const Sh
       const Fate fate = raw ? deliver(image, chunk,
                                       ByteSpan(*raw).subspan(objects.offset_in_frame(chunk),
                                                              objects.chunk(chunk).size),
-                                      Got::kFetched)
+                                      Got::kFetched, request->trust_domain)
                             : Fate::kWrong;
       if (fate == Fate::kWrong) wrong.push_back(chunk);
       if (fate == Fate::kNotKept) request->not_kept = true;
@@ -268,68 +385,47 @@ void Engine::take_frame(const RequestPtr& request, std::uint32_t index, const Sh
   frame_over(request);
 }
 
-// Once more, alone, if somebody waits; then the wrong chunks fail, and no others.
+// The frame is asked for once more, alone, at the next place.
 void Engine::on_wrong_bytes(const RequestPtr& request, std::uint32_t frame,
                             const std::vector<std::uint32_t>& chunks, const std::string& why) {
   const ImagePtr& image = request->image;
-  if (request->refetches == 0 && is_awaited(*image, frame)) {
-    auto again = std::make_shared<Request>();
-    again->image = image;
-    again->frames = {frame};
-    again->refetches = 1;
+  const Digest blob = request->range().blob;
+  if (const auto place = request->place.lock()) place->distrust(blob);
+  auto again = std::make_shared<Request>();
+  again->image = image;
+  again->frames = {frame};
+  again->urgency = is_awaited(*image, frame) ? Urgency::kDemand : Urgency::kBackground;
+  again->wrong = chunks;
+  again->why = why;
+  {
+    MutexLock lock(image->mu);
+    again->attempt = request->attempt;
+    image->sources.gave_wrong(again->attempt, request->place_name, blob, Sources::Clock::now());
+  }
+  if (again->urgency == Urgency::kDemand) {
     enqueue(again);
-    return frame_over(request);
+  } else {
+    repair_for_fill(again);
   }
-  const Error error(Errc::kCorrupt, describe(*image, frame, chunks.front(), why));
-  log::error("{}", error.message());
-  if (request->refetches > 0) {
-    for (const std::uint32_t chunk : chunks) {
-      settle(in_flight_.give_up(image->key(chunk), image.get(), InFlight::Why::kFailed), error);
-    }
-  }
-  release_frame(image, frame, InFlight::Why::kDone, error);
   frame_over(request);
 }
 
+// The next place is asked, if there is one.
 void Engine::on_failure(const RequestPtr& request, const Error& error) {
   const ImagePtr& image = request->image;
-  if (request->urgency == Urgency::kBackground) {
-    // Readers who joined ask for themselves.
-    for (const std::uint32_t frame : request->frames) {
-      release_frame(image, frame, InFlight::Why::kDone, error);
-    }
-    return fill_request_over(request, error);
+  {
+    MutexLock lock(image->mu);
+    image->sources.failed(request->attempt, request->range().blob, error, Sources::Clock::now());
   }
+  if (request->urgency == Urgency::kBackground) return ask_for_fill(request);
   leave_slot(image);
-  if (may_go_away(error)) {
-    retry_later(request, error);
-  } else {
-    for (const std::uint32_t frame : request->frames) {
-      release_frame(image, frame, InFlight::Why::kFailed, error);
-    }
-  }
-  pump(image);
+  enqueue(request);
 }
 
-// The frames stay claimed. Readers wait until their deadlines; those of other images who joined try
-// their own registry meanwhile.
-void Engine::retry_later(const RequestPtr& request, const Error& error) {
-  const ImagePtr& image = request->image;
-  if (!image->failing.exchange(true)) {
-    log::warn("image {}: its registry fails, trying again: {}",
-              image->manifest->digest().to_string(), error.message());
+void Engine::release_frames(const Request& request, InFlight::Why why, const Error& error) {
+  for (const std::uint32_t frame : request.frames) {
+    release_frame(request.image, frame, why, error);
   }
-  for (const std::uint32_t frame : request->frames) {
-    for (const std::uint32_t chunk : image->manifest->objects().chunks_in_frame(frame)) {
-      settle(in_flight_.give_up(image->key(chunk), image.get(), InFlight::Why::kTrying), error);
-    }
-  }
-  const auto pause = delay(request->failures++, options_.retry_longest);
-  work_.at(WorkQueue::Clock::now() + pause, [weak = weak_from_this(), request] {
-    const auto self = weak.lock();
-    if (self == nullptr) return;
-    self->work_.submit(Urgency::kDemand, [self, request] { self->enqueue(request); });
-  });
 }
 
 void Engine::release_frame(const ImagePtr& image, std::uint32_t frame, InFlight::Why why,
@@ -345,7 +441,7 @@ void Engine::release_frame(const ImagePtr& image, std::uint32_t frame, InFlight:
 
 void Engine::frame_over(const RequestPtr& request) {
   if (--request->left > 0) return;
-  if (request->urgency == Urgency::kBackground) return fill_request_over(request, {});
+  if (request->urgency == Urgency::kBackground) return fill_request_over(request);
   leave_slot(request->image);
   pump(request->image);
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cas/fetcher.h"
+#include "cas/sources.h"
 #include "cas/work_queue.h"
 #include "common/mutex.h"
 
@@ -60,14 +61,27 @@ struct Waiter {
 
 // One range request for frames of one data layer.
 struct Request {
+  BlobRange range() const;
+
   std::shared_ptr<ImageState> image;
   std::vector<std::uint32_t> frames;  // to be kept, in order; the range may hold more
   Urgency urgency = Urgency::kDemand;
-  unsigned refetches = 0;             // times that it had wrong bytes
-  unsigned failures = 0;              // times that the source failed
   std::atomic<std::size_t> left{0};   // frames that are not processed yet
   std::atomic<bool> not_kept{false};  // the store could not keep something of it
   std::atomic<bool> damaged{false};   // something of it was wrong
+
+  // When it is for a frame of which wrong bytes came: the chunks that were wrong, and why.
+  std::vector<std::uint32_t> wrong;
+  std::string why;
+
+  // Guarded by the image's mutex:
+  Sources::Attempt attempt;
+  bool waits = false;  // for an outage to pass or the image to be located, and others know it
+
+  // Of the place that was asked last; written before its answer, read after it.
+  std::weak_ptr<BlobSource> place;
+  std::string place_name;
+  std::string trust_domain;  // of what it brought
 };
 
 struct Counters {
@@ -86,22 +100,27 @@ struct Fill {
   bool active = false;
   bool queued = false;              // beginning, in the line for a slot, or taking a step
   bool resting = false;             // until its timer runs
+  bool held = false;                // until the image is woken: its sources are of no use now
   bool ending = false;              // the end of a pass is being looked at
   std::uint32_t cursor = 0;         // next frame
   std::uint32_t rewind = kNoFrame;  // go back to this frame: a request for it failed
   std::uint32_t in_flight = 0;      // requests
-  unsigned failures = 0;            // since something worked
+  unsigned failures = 0;            // since something worked, of the store or what came
   static constexpr std::uint32_t kNoFrame = 0xffffffff;
 };
 
 // An attached image.
 struct ImageState {
   ImageState(std::shared_ptr<const cdc::Manifest> its_manifest, const cdc::Anchor& its_anchor,
-             std::string its_domain, std::uint32_t domain_number)
+             std::string its_domain, std::uint32_t domain_number, Places places, Locate its_locate,
+             const FetcherOptions& options)
       : manifest(std::move(its_manifest)),
         anchor(its_anchor),
-        trust_domain(std::move(its_domain)),
-        domain(domain_number) {}
+        first_domain(std::move(its_domain)),
+        domain(domain_number),
+        locate(std::move(its_locate)),
+        sources(options, std::move(places), locate != nullptr),
+        fill_pauses(options.retry_first, options.background_retry_longest) {}
 
   WantKey key(std::uint32_t chunk) const {
     return {manifest->objects().chunk(chunk).digest, domain};
@@ -109,8 +128,9 @@ struct ImageState {
 
   const std::shared_ptr<const cdc::Manifest> manifest;
   const cdc::Anchor anchor;
-  const std::string trust_domain;
-  const std::uint32_t domain;
+  const std::string first_domain;  // when it was attached
+  const std::uint32_t domain;      // its number: work is joined with others of the same
+  const Locate locate;             // may be empty
   Counters counters;
   std::atomic<bool> failing{false};       // its source, for readers, so that it is logged once
   std::atomic<bool> fill_failing{false};  // the fill, likewise
@@ -118,13 +138,27 @@ struct ImageState {
   // there is one at a time, use it.
   std::vector<bool> complete;
 
+  // As which it reads the store.
+  const std::string& trust_domain() const { return *sees_as.load(std::memory_order_acquire); }
+  // It was public, and has been read where these may.
+  void join(const std::string& trust_domain_of_place) {
+    MutexLock lock(mu);
+    if (!trust_domain().empty()) return;
+    joined = trust_domain_of_place;
+    sees_as.store(&joined, std::memory_order_release);
+  }
+  std::atomic<const std::string*> sees_as{&first_domain};
+
   Mutex mu;
+  std::string joined IMSY_GUARDED_BY(mu);  // set once
   bool attached IMSY_GUARDED_BY(mu) = true;
-  std::shared_ptr<BlobSource> source IMSY_GUARDED_BY(mu);
+  Sources sources IMSY_GUARDED_BY(mu);
+  Sources::Time wake_at IMSY_GUARDED_BY(mu) = Sources::Time::max();  // a timer runs then
   std::deque<std::shared_ptr<Request>> waiting IMSY_GUARDED_BY(mu);  // on-demand, for a slot
   unsigned demand_in_flight IMSY_GUARDED_BY(mu) = 0;
   std::unordered_set<std::uint32_t> frames IMSY_GUARDED_BY(mu);  // some request is to bring them
   Fill fill IMSY_GUARDED_BY(mu);
+  Pauses fill_pauses IMSY_GUARDED_BY(mu);
 };
 
 }  // namespace imsy::cas

@@ -22,9 +22,8 @@ class AttachedImage final : public Image {
   }
   void cancel(std::uint64_t read) override { engine_->cancel(read); }
   void fill(std::function<void(Status)> done) override { engine_->fill(state_, std::move(done)); }
+  std::string trust_domain() const override { return state_->trust_domain(); }
   FetchStats stats() const override { return state_->counters.read(); }
-
-  const ImagePtr& state() const { return state_; }
 
  private:
   const std::shared_ptr<Engine> engine_;
@@ -40,13 +39,11 @@ class EngineFetcher final : public Fetcher {
   EngineFetcher& operator=(const EngineFetcher&) = delete;
 
   std::shared_ptr<Image> attach(std::shared_ptr<const cdc::Manifest> manifest,
-                                const cdc::Anchor& anchor, std::shared_ptr<BlobSource> source,
-                                const std::string& trust_domain) override {
+                                const cdc::Anchor& anchor, Places places,
+                                const std::string& trust_domain, Locate locate) override {
     return std::make_shared<AttachedImage>(
-        engine_, engine_->attach(std::move(manifest), anchor, std::move(source), trust_domain));
-  }
-  void set_source(Image& image, std::shared_ptr<BlobSource> source) override {
-    engine_->set_source(static_cast<AttachedImage&>(image).state(), std::move(source));
+        engine_, engine_->attach(std::move(manifest), anchor, std::move(places), trust_domain,
+                                 std::move(locate)));
   }
   FetchStats stats() const override { return engine_->stats(); }
 

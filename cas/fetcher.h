@@ -5,8 +5,13 @@
 //   * Equal work is joined by chunk digest: a chunk that is on its way, for whichever image, is not
 //     fetched again. A reader that gives up does not fail the others.
 //   * On-demand work goes before background work and does not queue behind it.
-//   * Every chunk is verified before it is kept or given to anybody. Wrong bytes are fetched once
-//     more, then the chunk fails with kCorrupt; failures are not remembered.
+//   * Every chunk is verified before it is kept or given to anybody. Wrong bytes are fetched from
+//     the image's next place; when all have given wrong ones the chunk fails with kCorrupt.
+//     Failures are not remembered.
+//   * Where a request goes, and when again, is decided in one place: cas/sources.h.
+//   * What a place brings is kept for those who may read there (its trust domain) and, if the image
+//     is not public, for those who may read the image. An image that was public and is read where
+//     a credential is needed belongs to that place's trust domain from then on.
 //   * When the store cannot keep a chunk (no space), the waiting reads are still answered.
 //   * A wanted chunk that does not arrive within the deadline fails with kTimeout.
 // Threads: all methods from any thread. docs/threads.md names the pools.
@@ -33,11 +38,13 @@ struct FetcherOptions {
   // what one round trip costs.
   std::uint64_t gap_max = 64u << 10;
   std::chrono::milliseconds deadline{60'000};
-  // Pauses between attempts when a source fails: the first, doubled each time up to the longest one
-  // (for readers; for the background fill).
+  // Pauses in an outage: the first, doubled each time up to the longest one (while somebody waits;
+  // for the background fill).
   std::chrono::milliseconds retry_first{100};
   std::chrono::milliseconds retry_longest{2'000};
   std::chrono::milliseconds background_retry_longest{30'000};
+  // Locating an image asks others as well; nothing is won by doing that more often.
+  std::chrono::milliseconds locate_interval{10'000};
 };
 
 struct FetchStats {
@@ -72,6 +79,9 @@ class Image {
   // tried again for ever, with back-off; detaching ends it with kCancelled.
   virtual void fill(std::function<void(Status)> done) = 0;
 
+  // As which it reads the store now.
+  virtual std::string trust_domain() const = 0;
+
   virtual FetchStats stats() const = 0;
 };
 
@@ -83,13 +93,13 @@ class Fetcher {
   // callback.
   virtual ~Fetcher() = default;
 
-  // `source` is asked for blobs named in the anchor's data layers. It may be null until
-  // set_source(): reads of present chunks work, others fail with kUnavailable.
+  // `places` are asked for blobs named in the anchor's data layers, in this order. When there are
+  // none, or all refuse or fail, `locate` finds others; reads wait meanwhile. Without it, an image
+  // that has no places fails reads of absent chunks with kUnavailable.
   virtual std::shared_ptr<Image> attach(std::shared_ptr<const cdc::Manifest> manifest,
-                                        const cdc::Anchor& anchor,
-                                        std::shared_ptr<BlobSource> source,
-                                        const std::string& trust_domain) = 0;
-  virtual void set_source(Image& image, std::shared_ptr<BlobSource> source) = 0;
+                                        const cdc::Anchor& anchor, Places places,
+                                        const std::string& trust_domain,
+                                        Locate locate = nullptr) = 0;
 
   virtual FetchStats stats() const = 0;
 };

@@ -20,6 +20,16 @@ void add_once(std::vector<Target>& targets, const Target& target) {
   if (std::none_of(targets.begin(), targets.end(), same)) targets.push_back(target);
 }
 
+// Takes out those elements of which `is` is true, and keeps their order.
+template <typename T, typename Is>
+std::vector<T> take_if(std::vector<T>& values, Is is) {
+  const auto taken = std::stable_partition(values.begin(), values.end(),
+                                           [&](const T& value) { return !is(value); });
+  std::vector<T> result(std::make_move_iterator(taken), std::make_move_iterator(values.end()));
+  values.erase(taken, values.end());
+  return result;
+}
+
 }  // namespace
 
 bool InFlight::join(const WantKey& key, Waiter waiter) {
@@ -47,11 +57,7 @@ void InFlight::leave(const WantKey& key, const PendingRead* read) {
   MutexLock lock(mu_);
   const auto found = table_.find(key);
   if (found == table_.end()) return;
-  auto& waiters = found->second.waiters;
-  const auto gone = std::stable_partition(waiters.begin(), waiters.end(),
-                                          [&](const Waiter& w) { return w.read.get() != read; });
-  std::move(gone, waiters.end(), std::back_inserter(dropped));
-  waiters.erase(gone, waiters.end());
+  dropped = take_if(found->second.waiters, [&](const Waiter& w) { return w.read.get() == read; });
 }
 
 void InFlight::carry(const WantKey& key, const ImageState* image) {
@@ -73,7 +79,7 @@ bool InFlight::is_wanted(const WantKey& key) {
          (!found->second.waiters.empty() || !found->second.targets.empty());
 }
 
-InFlight::Delivery InFlight::take(const WantKey& key) {
+InFlight::Delivery InFlight::take(const WantKey& key, const ImageState* only) {
   Delivery delivery;
   MutexLock lock(mu_);
   const auto found = table_.find(key);
@@ -82,11 +88,14 @@ InFlight::Delivery InFlight::take(const WantKey& key) {
     return delivery;
   }
   Want& want = found->second;
-  delivery.targets = std::exchange(want.targets, {});
+  const auto is_for = [only](const ImageState* image) { return only == nullptr || image == only; };
+  delivery.targets =
+      take_if(want.targets, [&](const Target& target) { return is_for(target.image.get()); });
   if (!delivery.targets.empty()) return delivery;
-  delivery.waiters = std::move(want.waiters);
+  delivery.waiters = take_if(
+      want.waiters, [&](const Waiter& waiter) { return is_for(waiter.target.image.get()); });
   delivery.over = true;
-  table_.erase(found);
+  if (want.waiters.empty() && want.targets.empty()) table_.erase(found);
   return delivery;
 }
 

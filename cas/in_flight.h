@@ -44,7 +44,9 @@ class InFlight {
     std::vector<Waiter> waiters;
     bool over = false;
   };
-  Delivery take(const WantKey& key);
+  // With `only`, all this is for what that image wants of it: the bytes are not for the others,
+  // whom give_up() serves.
+  Delivery take(const WantKey& key, const ImageState* only = nullptr);
 
   // `image` does not bring the chunk after all.
   enum class Why {

@@ -297,6 +297,10 @@ void StoredObject::bring(std::uint32_t index, const std::string& trust_domain, R
   if (trust_domain_ != trust_domain) index_.add_access({id_, size_, std::nullopt}, trust_domain);
 }
 
+void StoredObject::earn(const std::string& trust_domain, Rights& rights) {
+  for (std::uint32_t i = 0; i < chunks_.size(); ++i) bring(i, trust_domain, rights);
+}
+
 Status StoredObject::put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain,
                          Rights& rights) {
   if (index >= chunks_.size()) {

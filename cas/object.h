@@ -49,6 +49,9 @@ class StoredObject {
 
   // What the trust domain may see; lives as long as the object.
   Rights& rights_of(const std::string& trust_domain);
+  // The trust domain may see all of it from now on. `rights`: its own.
+  void earn(const std::string& trust_domain, Rights& rights);
+  std::uint32_t chunk_count() const { return static_cast<std::uint32_t>(chunks_.size()); }
   // `rights`: those of the trust domain.
   Status put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain, Rights& rights);
   // The chunk at `offset` is not what it should be, as somebody found who read it.

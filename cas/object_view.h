@@ -22,11 +22,16 @@ class ObjectView final : public Object {
 
   const cdc::ObjectId& id() const override { return object_->id(); }
   bool complete() const override {
-    return object_->complete() && (sees_all_ || own_.sees_all() || everybody_.sees_all());
+    if (!object_->complete()) return false;
+    if (sees_all_ || own_.sees_all() || everybody_.sees_all()) return true;
+    for (std::uint32_t i = 0; i < object_->chunk_count(); ++i) {
+      if (!sees(i)) return false;
+    }
+    // It has brought what anybody may not have.
+    object_->earn(trust_domain_, own_);
+    return true;
   }
-  bool has_chunk(std::uint32_t index) override {
-    return (sees_all_ || own_.sees(index) || everybody_.sees(index)) && object_->has_chunk(index);
-  }
+  bool has_chunk(std::uint32_t index) override { return sees(index) && object_->has_chunk(index); }
   Status read(std::uint64_t offset, std::span<std::byte> buffer) override {
     return object_->read(offset, buffer);
   }
@@ -37,6 +42,10 @@ class ObjectView final : public Object {
   }
 
  private:
+  bool sees(std::uint32_t index) const {
+    return sees_all_ || own_.sees(index) || everybody_.sees(index);
+  }
+
   const std::shared_ptr<StoredObject> object_;
   const std::string trust_domain_;
   const bool sees_all_;

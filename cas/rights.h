@@ -3,7 +3,7 @@
 // A right is earned by bringing the bytes: a domain sees the chunks that it has brought while the
 // object was open, and all of them when it has brought every one. A domain also sees all of an
 // object as long as nobody else has brought a byte of it (that right ends), or when it is on record
-// that it once brought all.
+// that it once brought all, or all that was not for everybody.
 // Threads: sees() and bring() from any thread. The others are called under the object's mutex.
 #pragma once
 

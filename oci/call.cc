@@ -5,6 +5,7 @@
 #include <future>
 #include <utility>
 
+#include "common/digest.h"
 #include "oci/descriptor.h"
 
 namespace imsy::oci {
@@ -88,6 +89,7 @@ std::shared_ptr<Caller> Caller::create(HttpClient& http, Url root, const Registr
   authorizer.tls_away = caller->tls_away_;
   authorizer.push = options.push;
   authorizer.first_retry_delay = options.first_retry_delay;
+  authorizer.patient = options.patient;
   authorizer.allow_address = [weak = std::weak_ptr(caller)](std::string_view address) {
     const auto self = weak.lock();
     return self && may_lead_to(self->network_, network_of(address));
@@ -110,6 +112,21 @@ Caller::Caller(HttpClient& http, Url root, const RegistryOptions& options)
       first_retry_delay_(options.first_retry_delay),
       patient_(options.patient),
       backoff_(options.first_retry_delay) {}
+
+std::string Caller::identity() const {
+  const std::string credential = authorizer_ ? authorizer_->identity() : std::string();
+  if (credential.empty() && !host_.shows_identity()) return {};
+  std::string all = credential;
+  const auto add = [&](const std::string& part) {
+    all += std::to_string(part.size()) + ":" + part;
+  };
+  for (const auto& [name, value] : host_.headers) {
+    add(name);
+    add(value);
+  }
+  add(host_.tls.certificate);
+  return sha256(all).hex();
+}
 
 std::string Caller::url(const std::string& path) const {
   std::string url = host_.root + "/" + repository_ + "/" + path;
@@ -294,7 +311,8 @@ void Caller::follow(const CallPtr& call, const HttpResponse& response) {
 }
 
 bool Caller::try_again(const CallPtr& call, milliseconds at_least) {
-  if (!call->policy.repeat || call->body_started || call->retries == kRetriesMax) return false;
+  const bool may = patient_ && call->policy.repeat && !call->body_started;
+  if (!may || call->retries == kRetriesMax) return false;
   ++call->retries;
   http_.call_after(std::max(at_least, backoff_.delay(call->retries)),
                    [self = shared_from_this(), call] {

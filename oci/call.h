@@ -10,9 +10,8 @@
 //   * A request that may be repeated is, at most 5 times, after 429, 502, 503, 504, a broken
 //     connection or a stall: with jittered back-off, and not before Retry-After (up to 30 s), which
 //     holds back every other request to the same server too, whatever the repository.
-//   * Who is not patient asks no server that is ailing or wants to be left alone (oci/health.h),
-//   and
-//     is answered kUnavailable instead.
+//   * Who is not patient repeats nothing, and asks no server that is ailing or wants to be left
+//     alone (oci/health.h): that is answered with kUnavailable.
 //   * Where a redirect led is forgotten as soon as anything fails there; the registry is then asked
 //     again, once for each call.
 //   * A request whose body has been given to on_body in part is not repeated: the caller knows
@@ -68,9 +67,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   const Url& root() const { return root_; }
   const std::string& repository() const { return repository_; }
   std::chrono::milliseconds first_retry_delay() const { return first_retry_delay_; }
-  bool used_credential() const {
-    return host_.shows_identity() || (authorizer_ && authorizer_->used_credential());
-  }
+  std::string identity() const;
   HttpClient& http() { return http_; }
 
  private:

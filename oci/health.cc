@@ -32,6 +32,11 @@ HostHealth::Time HostHealth::not_before() const {
   return not_before_;
 }
 
+HostHealth::Time HostHealth::usable_at() const {
+  const MutexLock lock(mu_);
+  return pause_.count() == 0 ? not_before_ : std::max(not_before_, probe_at_);
+}
+
 bool HostHealth::ailing() const {
   return (failures_ & kInARow) == kInARow || std::popcount(failures_ & kRecent) >= kFailuresMax;
 }

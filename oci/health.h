@@ -36,6 +36,8 @@ class HostHealth {
   void hold_until(Time time);
   Time not_before() const;
 
+  // Before then admit() says no.
+  Time usable_at() const;
   // Whether somebody who can ask elsewhere as well may ask here now; true also for the probe, whose
   // answer is then awaited.
   bool admit(Time now);

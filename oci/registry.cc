@@ -100,7 +100,7 @@ class RegistryClient : public Registry {
         rate_window_(rate_window) {}
 
   std::string name() const override { return name_; }
-  bool used_credential() const override { return caller_->used_credential(); }
+  std::string identity() const override { return caller_->identity(); }
   std::string repository_at(std::string_view origin) const override {
     return origin == caller_->root().origin() ? caller_->repository() : std::string();
   }
@@ -126,6 +126,9 @@ class RegistryClient : public Registry {
   Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
   Cancel read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
                     std::uint64_t length, RangeDone done) override;
+  std::chrono::steady_clock::time_point usable_at() const override {
+    return caller_->http().health(caller_->root().origin())->usable_at();
+  }
   void distrust(const Digest& blob) override {
     caller_->forget_target(caller_->url("blobs/" + blob.to_string()));
   }

@@ -9,7 +9,8 @@
 //   * 401 is answered from docker's configuration by basic or bearer (one token per scope, one
 //     refresh in flight per scope, asked anew shortly before it expires, by a monotonic clock).
 //   * 429, 502, 503, 504 and broken connections are tried again (at most 5 times, jittered
-//     back-off, Retry-After clamped to 30 s), and so are ranges that come slower than kMinRate.
+//     back-off, Retry-After clamped to 30 s), and so are ranges that come slower than kMinRate; but
+//     not for who is not patient.
 // Threads: all methods from any thread. The synchronous ones wait for the network; read_range()
 //   does not, and may be called from a thread that must not wait.
 #pragma once
@@ -34,8 +35,9 @@ struct RegistryOptions {
   std::string repository;  // "library/ubuntu"
   std::shared_ptr<const Credentials> credentials = std::make_shared<DockerConfig>();  // not null
   bool push = false;  // ask for push scope in tokens
-  // False, for who has other places to ask: while a server has not answered several times in a row,
-  // or has asked to be left alone, requests to it fail with kUnavailable at once.
+  // False, for who decides itself when to ask again and where: each request is sent once, and while
+  // a server has not answered several times in a row, or has asked to be left alone, requests to it
+  // fail with kUnavailable at once.
   bool patient = true;
   std::chrono::milliseconds first_retry_delay{200};  // about; the following ones double
   // A range that comes slower than kMinRate over this time breaks off, and is tried again.
@@ -58,13 +60,17 @@ class Registry : public Repository {
   virtual Cancel read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
                             std::uint64_t length, RangeDone done) = 0;
 
+  // Asking before then is of no use to who is not patient.
+  virtual std::chrono::steady_clock::time_point usable_at() const = 0;
+
   // The bytes that came of this blob were wrong: the next request for it asks the registry itself
   // where it lies. Never waits.
   virtual void distrust(const Digest& blob) = 0;
 
-  // True when some request so far needed a credential, or carried what the host's configuration
-  // adds; such content is not public.
-  virtual bool used_credential() const = 0;
+  // What was shown so far to get content: a hash of the credential and of what the host's
+  // configuration adds; "" when nothing was, so that the content is public. The hash helps to guess
+  // the credential, so it is for nobody else.
+  virtual std::string identity() const = 0;
 };
 
 }  // namespace imsy::oci

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <utility>
 
+#include "common/digest.h"
 #include "oci/address.h"
 #include "oci/base64.h"
 #include "oci/call.h"
@@ -148,7 +149,7 @@ void Authorizer::credential_found(const Result<std::optional<Credential>>& found
   auto request = token_request(*found);
   if (!request) return settle(request.error());
   if (realm_.origin() == options_.endpoint.origin()) add_headers(*request, options_.headers);
-  if (*found && !(*found)->empty()) used_credential_ = true;
+  if (*found && !(*found)->empty()) showed(**found);
   request_token(*request, 0);
 }
 
@@ -164,8 +165,25 @@ Status Authorizer::use_basic(const std::optional<Credential>& credential) {
                                     "credential for " + options_.credential_name);
   }
   value_ = std::move(value);
-  used_credential_ = true;
+  showed(*credential);
   return {};
+}
+
+void Authorizer::showed(const Credential& credential) {
+  std::string all;
+  // Length before content, so that no two credentials give the same bytes.
+  for (const std::string* part :
+       {&credential.username, &credential.password, &credential.identity_token}) {
+    all += std::to_string(part->size()) + ":" + *part;
+  }
+  const std::string identity = sha256(all).hex();
+  const MutexLock lock(mu_);
+  identity_ = identity;
+}
+
+std::string Authorizer::identity() const {
+  const MutexLock lock(mu_);
+  return identity_;
 }
 
 // A registry that could name any realm could have a node's credential sent anywhere.
@@ -218,7 +236,7 @@ void Authorizer::request_token(const HttpRequest& request, unsigned retries) {
   http_.start(request, [self = shared_from_this(), request, retries,
                         asked](Result<HttpResponse> answer) {
     const bool again = answer ? is_busy(answer->status) : is_transient(answer.error().code());
-    if (again && retries < kRetriesMax) {
+    if (again && self->options_.patient && retries < kRetriesMax) {
       const auto wanted =
           answer ? retry_after(answer->header("retry-after"), std::time(nullptr)) : milliseconds(0);
       self->http_.call_after(

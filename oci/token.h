@@ -10,10 +10,9 @@
 //   * Credentials are read anew for every token, so that a changed one is used.
 // Source: RFC 7235, RFC 7617, distribution token specification (docs/spec/auth/token.md, oauth.md).
 // Threads: header() and challenged() on the HTTP client's thread only; they never wait, and call
-//   `ready` there, perhaps at once.
+//   `ready` there, perhaps at once. identity() from any thread.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -23,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/mutex.h"
 #include "oci/auth.h"
 #include "oci/credentials.h"
 #include "oci/http.h"
@@ -41,6 +41,7 @@ struct AuthorizerOptions {
   std::shared_ptr<const Tls> tls_away;  // for one elsewhere
   bool push = false;
   std::chrono::milliseconds first_retry_delay{200};
+  bool patient = true;  // tries a token server again that is busy or away
   std::function<bool(std::string_view address)> allow_address;
   std::function<std::chrono::steady_clock::time_point()> now = &std::chrono::steady_clock::now;
 };
@@ -57,8 +58,8 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   // The registry answered 401 to a request that carried `used`. kDenied: nothing else can be tried.
   void challenged(const HttpResponse& response, const std::string& used, Ready ready);
 
-  // Whether a credential has been sent to anybody.
-  bool used_credential() const { return used_credential_; }
+  // Of the credential that was sent to anybody last, a hash; "": none was. From any thread.
+  std::string identity() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -77,10 +78,12 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   void request_token(const HttpRequest& request, unsigned retries);
   Status take_token(const HttpResponse& response, Clock::time_point asked);
   void settle(const Status& outcome);
+  void showed(const Credential& credential);
 
   HttpClient& http_;
   const AuthorizerOptions options_;
-  std::atomic<bool> used_credential_{false};
+  mutable Mutex mu_;
+  std::string identity_ IMSY_GUARDED_BY(mu_);
 
   // Only on the HTTP client's thread.
   Backoff backoff_;

@@ -631,6 +631,13 @@ Status Database::remember_source(std::int64_t slot, const Source& source) {
   });
 }
 
+Status Database::set_trust_domain(std::int64_t slot, const std::string& trust_domain) {
+  return change([&](Sqlite& db) -> Status {
+    Statement update(db, "UPDATE images SET trust = ? WHERE slot = ?");
+    return update.bind(trust_domain).bind(slot).run();
+  });
+}
+
 Result<bool> Database::note_boot(const std::string& boot_id) {
   bool changed = false;
   IMSY_TRY(change([&](Sqlite& db) -> Status {

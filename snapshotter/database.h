@@ -161,6 +161,7 @@ class Database {
   Status touch_image(std::int64_t slot, const std::string& name_space,
                      const std::optional<Digest>& config);
   Status remember_source(std::int64_t slot, const Source& source);
+  Status set_trust_domain(std::int64_t slot, const std::string& trust_domain);
   // True when the machine was booted since the last call.
   Result<bool> note_boot(const std::string& boot_id);
 

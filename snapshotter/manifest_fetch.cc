@@ -49,6 +49,14 @@ Result<Bytes> read_range(oci::Registry& registry, const Digest& blob, std::uint6
   return result;
 }
 
+void wait_until(std::chrono::steady_clock::time_point then, const std::stop_token& stop) {
+  Arrival nothing;
+  const std::stop_callback give_up(stop, [&nothing] {
+    nothing.arrive(Error(Errc::kCancelled, "imsy-snapshotter is stopping"));
+  });
+  ignore(nothing.wait(then), "the wait was all");
+}
+
 Result<cdc::FetchedManifest> fetch_manifest(oci::Registry& registry, const cdc::Anchor& anchor,
                                             std::chrono::steady_clock::time_point deadline,
                                             const std::stop_token& stop) {

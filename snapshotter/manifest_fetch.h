@@ -19,6 +19,9 @@ Result<Bytes> read_range(oci::Registry& registry, const Digest& blob, std::uint6
                          std::chrono::steady_clock::time_point deadline,
                          const std::stop_token& stop);
 
+// Returns then, or when a stop is requested.
+void wait_until(std::chrono::steady_clock::time_point then, const std::stop_token& stop);
+
 // The manifest that `anchor` names. Errors of read_range and of cdc::fetch_manifest.
 Result<cdc::FetchedManifest> fetch_manifest(oci::Registry& registry, const cdc::Anchor& anchor,
                                             std::chrono::steady_clock::time_point deadline,

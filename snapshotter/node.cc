@@ -57,16 +57,16 @@ void Node::stop() {
 }
 
 Node::~Node() {
-  // First those who ask, then those who answer. stop() has cut the images off from the registries,
-  // so nothing starts a request when the HTTP client goes and ends those under way.
+  // First those who ask, then those who answer: without the fetcher nothing starts a request when
+  // the HTTP client goes and ends those under way.
   stop();
   tree_.reset();
+  fetcher_.reset();
   http_.reset();
   if (lazy_ != nullptr) {
     for (const auto& image : lazy_->stats()) fs_.remove(static_cast<fuse::Slot>(image.slot));
   }
   lazy_.reset();
-  fetcher_.reset();
   store_.reset();
 }
 
@@ -74,6 +74,7 @@ void Node::maintain() {
   if (lazy_ == nullptr) return;
   lazy_->fill_what_was_lost();
   lazy_->write_recordings();
+  lazy_->note_trust_domains();
 }
 
 Stats Node::stats() const {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cas/source/registry_source.h"
+#include "cas/sources.h"
 #include "common/log.h"
 
 namespace imsy::snapshotter {
@@ -19,6 +20,10 @@ constexpr std::chrono::seconds kLocateWait{20};
 constexpr std::chrono::seconds kRepairWait{120};
 // With several places to ask, none may use up all the time.
 constexpr std::chrono::milliseconds kAskAtLeast{1'000};
+// Of a manifest: times that all places are asked, and the pauses between them.
+constexpr unsigned kFetchRounds = 6;
+constexpr std::chrono::milliseconds kFirstPause{100};
+constexpr std::chrono::milliseconds kLongestPause{2'000};
 
 // The time that the next of `left` places gets.
 Deadline share_of(Deadline deadline, std::size_t left) {
@@ -35,6 +40,10 @@ std::vector<Digest> diff_ids_of(const Digest& anchor_layer, const cdc::Anchor& a
 
 std::string place_of(const Source& source) {
   return source.endpoint + "/" + source.repository;
+}
+
+Error stopping() {
+  return Error(Errc::kCancelled, "imsy-snapshotter is stopping");
 }
 
 }  // namespace
@@ -63,7 +72,8 @@ class NodeImages::NodeAdmission final : public Admission {
     if (!remembered) log::warn("image {}: {}", slot, remembered.error().message());
     const auto anchor = cdc::Anchor::parse(record_.anchor_text);
     const Status attached =
-        anchor ? images_.attach(record_, *anchor, fetched_->manifest.manifest) : anchor.error();
+        anchor ? images_.attach(record_, *anchor, fetched_->manifest.manifest, fetched_->sources)
+               : anchor.error();
     // The snapshot is committed all the same; the next who needs the tree tries again.
     if (!attached) log::error("image {} is not live yet: {}", slot, attached.error().message());
   }
@@ -88,10 +98,15 @@ void NodeImages::stop() {
   if (stop_.stop_requested()) return;
   stop_.request_stop();
   locks_.stop();
-  for (const auto& live : all_live()) live->source->close();
   images_.reset();
-  locate_.reset();
+  std::unique_ptr<ThreadPool> locate;
+  {
+    MutexLock lock(mu_);
+    locate.swap(locate_);
+  }
+  locate.reset();
   write_recordings();
+  note_trust_domains();
 }
 
 // --- a new image ---------------------------------------------------------------------------------
@@ -128,28 +143,40 @@ Result<std::unique_ptr<Admission>> NodeImages::admit(const Claim& claim,
       new NodeAdmission(*this, std::move(lock), std::move(record), std::move(fetched)));
 }
 
+// A server that is busy for a moment should not cost a pull its laziness; one that is away should
+// not hold it up.
 Result<NodeImages::Fetched> NodeImages::fetch(const cdc::Anchor& anchor, const ImageQuery& query,
                                               Deadline deadline) {
   IMSY_TRY_ASSIGN(const auto sources, parts_.finder.find(query, deadline));
+  cas::Pauses pauses(kFirstPause, kLongestPause);
   std::string reasons;
-  for (std::size_t i = 0; i < sources.size() && Clock::now() < deadline; ++i) {
-    if (stop_.stop_requested()) return Error(Errc::kCancelled, "imsy-snapshotter is stopping");
-    IMSY_TRY_ASSIGN(const auto registry, parts_.finder.open(sources[i]));
-    auto manifest = fetch_manifest(*registry, anchor, share_of(deadline, sources.size() - i),
-                                   stop_.get_token());
-    if (!manifest) {
-      if (manifest.error().code() == Errc::kCancelled) return manifest.error();
+  for (unsigned round = 0; round < kFetchRounds && Clock::now() < deadline; ++round) {
+    reasons.clear();
+    bool may_pass = false;
+    for (std::size_t i = 0; i < sources.size() && Clock::now() < deadline; ++i) {
+      auto fetched = fetch_from(sources[i], anchor, share_of(deadline, sources.size() - i));
+      if (fetched) {
+        fetched->sources = sources;
+        return fetched;
+      }
+      if (stop_.stop_requested()) return stopping();
+      may_pass = may_pass || cas::may_pass(fetched.error());
       reasons +=
-          (reasons.empty() ? "" : "; ") + place_of(sources[i]) + ": " + manifest.error().message();
-      continue;
+          (reasons.empty() ? "" : "; ") + place_of(sources[i]) + ": " + fetched.error().message();
     }
-    IMSY_TRY_ASSIGN(
-        std::string trust_domain,
-        parts_.finder.trust_domain(*registry, sources[i], parts_.database.node_secret()));
-    return Fetched{std::move(*manifest), sources[i], std::move(trust_domain)};
+    if (!may_pass) break;
+    wait_until(std::min(deadline, Clock::now() + pauses.length(round)), stop_.get_token());
   }
   if (reasons.empty()) reasons = "the time was over before a registry could be asked";
   return Error(Errc::kUnavailable, "its CDC manifest cannot be fetched: " + reasons);
+}
+
+Result<NodeImages::Fetched> NodeImages::fetch_from(const Source& source, const cdc::Anchor& anchor,
+                                                   Deadline deadline) {
+  IMSY_TRY_ASSIGN(const auto registry, parts_.finder.open(source));
+  IMSY_TRY_ASSIGN(auto manifest, fetch_manifest(*registry, anchor, deadline, stop_.get_token()));
+  return Fetched{
+      std::move(manifest), source, {}, trust_domain(*registry, parts_.database.node_secret())};
 }
 
 // What is kept of a manifest that no image in the database has goes: the store's record, and what
@@ -199,19 +226,22 @@ Status NodeImages::make_live(std::int64_t slot) {
                                          " cannot be shown now: " + manifest.error().message());
   }
   IMSY_TRY_ASSIGN(const cdc::Anchor anchor, cdc::Anchor::parse(record.anchor_text));
-  return attach(record, anchor, std::move(*manifest));
+  const auto remembered = parts_.database.sources(slot);
+  return attach(record, anchor, std::move(*manifest),
+                remembered ? *remembered : std::vector<Source>());
 }
 
 Status NodeImages::attach(const ImageRecord& record, const cdc::Anchor& anchor,
-                          std::shared_ptr<const cdc::Manifest> manifest) {
+                          std::shared_ptr<const cdc::Manifest> manifest,
+                          const std::vector<Source>& sources) {
   auto live = std::make_shared<Live>();
   live->record = record;
-  live->source = std::make_shared<LocatedSource>(
-      remembered_source(record.slot), [this, slot = record.slot](LocatedSource::Located located) {
-        locate_->submit([this, slot, located = std::move(located)] { locate(slot, located); });
-      });
-  live->image =
-      parts_.fetcher.attach(std::move(manifest), anchor, live->source, record.trust_domain);
+  live->trust_domain = record.trust_domain;
+  const auto locate_later = [this, slot = record.slot](const cas::Located& located) {
+    if (!submit_locate([this, slot, located] { locate(slot, located); })) located(stopping());
+  };
+  live->image = parts_.fetcher.attach(std::move(manifest), anchor, places(sources),
+                                      record.trust_domain, locate_later);
   std::shared_ptr<cas::Image> shown = live->image;
   if (parts_.record_profiles && parts_.profiles != nullptr) {
     live->recorded = std::make_shared<RecordedImage>(
@@ -223,7 +253,6 @@ Status NodeImages::attach(const ImageRecord& record, const cdc::Anchor& anchor,
   IMSY_TRY(parts_.fs.add(static_cast<fuse::Slot>(record.slot), std::move(shown)));
   MutexLock lock(mu_);
   if (stop_.stop_requested()) {
-    live->source->close();
     return Error(Errc::kUnavailable, "imsy-snapshotter is stopping");
   }
   live_[record.slot] = std::move(live);
@@ -242,7 +271,6 @@ void NodeImages::detach(std::int64_t slot) {
   parts_.fs.remove(static_cast<fuse::Slot>(slot));
   if (live->recorded != nullptr) live->recorded->stop();
   parts_.tree.forget_slot(static_cast<fuse::Slot>(slot));
-  live->source->close();
 }
 
 Result<Owner> NodeImages::root_owner(std::int64_t slot) {
@@ -292,6 +320,20 @@ void NodeImages::fill_what_was_lost() {
   }
 }
 
+void NodeImages::note_trust_domains() {
+  for (const auto& live : all_live()) {
+    const std::string domain = live->image->trust_domain();
+    if (domain == live->trust_domain) continue;
+    const Status noted = parts_.database.set_trust_domain(live->record.slot, domain);
+    if (!noted) {
+      log::warn("image {}: whose content it has is not on record: {}", live->record.slot,
+                noted.error().message());
+      continue;
+    }
+    live->trust_domain = domain;
+  }
+}
+
 void NodeImages::write_recordings() {
   for (const auto& live : all_live()) {
     if (live->recorded != nullptr) live->recorded->write();
@@ -335,54 +377,75 @@ Result<ImageQuery> NodeImages::query_for(const ImageRecord& record) {
   return query;
 }
 
-// The places that worked before, without asking anybody; null when there are none.
-std::shared_ptr<cas::BlobSource> NodeImages::remembered_source(std::int64_t slot) {
-  const auto sources = parts_.database.sources(slot);
-  std::vector<std::shared_ptr<oci::Registry>> registries;
-  if (sources) {
-    for (const Source& source : *sources) {
-      if (auto registry = parts_.finder.open(source)) registries.push_back(std::move(*registry));
+std::shared_ptr<cas::BlobSource> NodeImages::place(const Source& source,
+                                                   std::shared_ptr<oci::Registry> registry) const {
+  // A cache for several registries may have the repositories of each.
+  std::string name = place_of(source) + " for " + source.host;
+  return cas::make_registry_source(
+      std::move(name), std::move(registry),
+      [secret = parts_.database.node_secret()](const oci::Registry& asked) {
+        return trust_domain(asked, secret);
+      });
+}
+
+// Without asking anybody.
+cas::Places NodeImages::places(const std::vector<Source>& sources) const {
+  cas::Places places;
+  for (const Source& source : sources) {
+    if (auto registry = parts_.finder.open(source)) {
+      places.push_back(place(source, std::move(*registry)));
     }
   }
-  if (registries.empty()) return nullptr;
-  return cas::make_registry_source(std::move(registries));
+  return places;
 }
 
-void NodeImages::locate(std::int64_t slot, const LocatedSource::Located& located) {
-  auto source = locate_now(slot);
-  if (!source && source.error().code() != Errc::kCancelled) {
-    log::warn("image {}: {}", slot, source.error().message());
+// False once there is no pool any more.
+bool NodeImages::submit_locate(std::function<void()> task) {
+  MutexLock lock(mu_);
+  if (locate_ == nullptr || stop_.stop_requested()) return false;
+  locate_->submit(std::move(task));
+  return true;
+}
+
+void NodeImages::locate(std::int64_t slot, const cas::Located& located) {
+  auto places = locate_now(slot);
+  if (!places && places.error().code() != Errc::kCancelled) {
+    log::warn("image {}: {}", slot, places.error().message());
   }
-  located(std::move(source));
+  located(std::move(places));
 }
 
-// All places that may have the image, those first that answer for a byte of it.
-Result<std::shared_ptr<cas::BlobSource>> NodeImages::locate_now(std::int64_t slot) {
+// All places that may have the image: first those that answer for a byte of it, then those that may
+// do so later.
+Result<cas::Places> NodeImages::locate_now(std::int64_t slot) {
   const Deadline deadline = Clock::now() + kLocateWait;
   IMSY_TRY_ASSIGN(const ImageRecord record, parts_.database.image(slot));
   IMSY_TRY_ASSIGN(const cdc::Anchor anchor, cdc::Anchor::parse(record.anchor_text));
   IMSY_TRY_ASSIGN(const ImageQuery query, query_for(record));
   IMSY_TRY_ASSIGN(const auto sources, parts_.finder.find(query, deadline));
   const cdc::Anchor::DataLayer& layer = anchor.data_layers[anchor.manifest_layer];
-  std::vector<std::shared_ptr<oci::Registry>> registries;
+  cas::Places places;
+  cas::Places later;
   std::string reasons;
   for (std::size_t i = 0; i < sources.size() && Clock::now() < deadline; ++i) {
-    if (stop_.stop_requested()) return Error(Errc::kCancelled, "imsy-snapshotter is stopping");
+    if (stop_.stop_requested()) return stopping();
     IMSY_TRY_ASSIGN(auto registry, parts_.finder.open(sources[i]));
     const auto byte = read_range(*registry, layer.blob, layer.size, anchor.manifest_offset, 1,
                                  share_of(deadline, sources.size() - i), stop_.get_token());
     if (!byte) {
       reasons +=
           (reasons.empty() ? "" : "; ") + place_of(sources[i]) + ": " + byte.error().message();
+      if (cas::may_pass(byte.error())) later.push_back(place(sources[i], std::move(registry)));
       continue;
     }
-    if (registries.empty()) IMSY_TRY(parts_.database.remember_source(slot, sources[i]));
-    registries.push_back(std::move(registry));
+    if (places.empty()) IMSY_TRY(parts_.database.remember_source(slot, sources[i]));
+    places.push_back(place(sources[i], std::move(registry)));
   }
-  if (registries.empty()) {
+  if (places.empty()) {
     return Error(Errc::kUnavailable, "no registry has its content: " + reasons);
   }
-  return cas::make_registry_source(std::move(registries));
+  places.insert(places.end(), later.begin(), later.end());
+  return places;
 }
 
 // --- after a crash -------------------------------------------------------------------------------
@@ -424,7 +487,7 @@ void NodeImages::repair_later(const ImageRecord& record) {
     MutexLock lock(mu_);
     if (stop_.stop_requested() || !repairing_.insert(record.slot).second) return;
   }
-  locate_->submit([this, record] {
+  const auto repair_now = [this, record] {
     const Status repaired = repair(record);
     if (repaired) {
       log::info("image {}: its CDC manifest was fetched again", record.slot);
@@ -433,7 +496,10 @@ void NodeImages::repair_later(const ImageRecord& record) {
     }
     MutexLock lock(mu_);
     repairing_.erase(record.slot);
-  });
+  };
+  if (submit_locate(repair_now)) return;
+  MutexLock lock(mu_);
+  repairing_.erase(record.slot);
 }
 
 Status NodeImages::repair(const ImageRecord& record) {

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -28,7 +29,6 @@
 #include "snapshotter/images.h"
 #include "snapshotter/keyed_locks.h"
 #include "snapshotter/lazy_tree.h"
-#include "snapshotter/located_source.h"
 #include "snapshotter/manifest_fetch.h"
 #include "snapshotter/profiles.h"
 #include "snapshotter/recorded_image.h"
@@ -70,6 +70,9 @@ class NodeImages final : public Images {
   // Fills those images again that were resident and have lost content since. To be called now and
   // then; waits for the disk.
   void fill_what_was_lost();
+  // Writes down of which images the content has turned out not to be public. To be called now and
+  // then, by one thread; waits for the disk.
+  void note_trust_domains();
   // Writes down what was noted of images' starts. To be called once a second; waits for the disk.
   void write_recordings();
 
@@ -89,12 +92,13 @@ class NodeImages final : public Images {
     ImageRecord record;
     std::shared_ptr<cas::Image> image;
     std::shared_ptr<RecordedImage> recorded;  // the same for the lazy tree; null: not recorded
-    std::shared_ptr<LocatedSource> source;
+    std::string trust_domain;  // on record; for the thread that calls note_trust_domains()
     std::atomic<Filling> filling = Filling::kNot;
   };
   struct Fetched {
     cdc::FetchedManifest manifest;
-    Source source;
+    Source source;                // gave it
+    std::vector<Source> sources;  // may have the image, best first
     std::string trust_domain;
   };
 
@@ -104,13 +108,17 @@ class NodeImages final : public Images {
   Result<Fetched> fetch(const cdc::Anchor& anchor, const ImageQuery& query, Deadline deadline);
   // With the image's lock held:
   Status attach(const ImageRecord& record, const cdc::Anchor& anchor,
-                std::shared_ptr<const cdc::Manifest> manifest);
+                std::shared_ptr<const cdc::Manifest> manifest, const std::vector<Source>& sources);
   void detach(std::int64_t slot);
   void forget(const Digest& manifest);
 
-  void locate(std::int64_t slot, const LocatedSource::Located& located);
-  Result<std::shared_ptr<cas::BlobSource>> locate_now(std::int64_t slot);
-  std::shared_ptr<cas::BlobSource> remembered_source(std::int64_t slot);
+  bool submit_locate(std::function<void()> task);
+  void locate(std::int64_t slot, const cas::Located& located);
+  Result<cas::Places> locate_now(std::int64_t slot);
+  std::shared_ptr<cas::BlobSource> place(const Source& source,
+                                         std::shared_ptr<oci::Registry> registry) const;
+  cas::Places places(const std::vector<Source>& sources) const;
+  Result<Fetched> fetch_from(const Source& source, const cdc::Anchor& anchor, Deadline deadline);
   void fill(const std::shared_ptr<Live>& live, Filling from = Filling::kNot);
   void reconcile();
   void repair_later(const ImageRecord& record);
@@ -129,7 +137,8 @@ class NodeImages final : public Images {
 
   // Last, so that their threads end first.
   std::unique_ptr<ThreadPool> images_ = std::make_unique<ThreadPool>("images", 2);
-  std::unique_ptr<ThreadPool> locate_ = std::make_unique<ThreadPool>("locate", 4);
+  std::unique_ptr<ThreadPool> locate_ IMSY_GUARDED_BY(mu_) = std::make_unique<ThreadPool>("locate",
+                                                                                          4);
 };
 
 }  // namespace imsy::snapshotter

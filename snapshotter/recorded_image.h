@@ -48,6 +48,7 @@ class RecordedImage final : public cas::Image {
                      ReadDone done) override;
   void cancel(std::uint64_t read) override { image_->cancel(read); }
   void fill(std::function<void(Status)> done) override { image_->fill(std::move(done)); }
+  std::string trust_domain() const override { return image_->trust_domain(); }
   cas::FetchStats stats() const override { return image_->stats(); }
 
   // Puts what was noted into the file, which the first call with something to write makes; ends the

@@ -46,6 +46,13 @@ std::vector<oci::Host> configured_hosts(const std::string& name,
   return {oci::host_of(name, oci::is_loopback(name))};
 }
 
+std::string trust_domain(const oci::Registry& registry, const std::string& secret) {
+  const std::string identity = registry.identity();
+  if (identity.empty()) return {};
+  const std::string name = registry.name();
+  return name.substr(0, name.find('/')) + " " + sha256(secret + identity).hex();
+}
+
 Result<std::vector<oci::Host>> RegistryFinder::hosts_for(const std::string& name) const {
   auto hosts = directory_.hosts_for(name);
   if (hosts || hosts.error().code() != Errc::kNotFound) return hosts;
@@ -160,29 +167,6 @@ Result<std::shared_ptr<oci::Registry>> RegistryFinder::open(const Source& source
   IMSY_TRY_ASSIGN(auto registry, oci::Registry::open(http_, std::move(options)));
   open_[name] = {std::move(host), registry};
   return registry;
-}
-
-Result<std::string> RegistryFinder::trust_domain(const oci::Registry& registry,
-                                                 const Source& source, const std::string& secret) {
-  if (!registry.used_credential()) return std::string();
-  IMSY_TRY_ASSIGN(const oci::Host host, host_of(source));
-  IMSY_TRY_ASSIGN(const auto credential, credentials()->find(host.name()));
-  std::string all = secret;
-  // Length before content, so that no two credentials give the same bytes.
-  const auto add = [&](const std::string& part) {
-    all += std::to_string(part.size()) + ":" + part;
-  };
-  if (credential) {
-    add(credential->username);
-    add(credential->password);
-    add(credential->identity_token);
-  }
-  for (const auto& [name, value] : host.headers) {
-    add(name);
-    add(value);
-  }
-  add(host.tls.certificate);
-  return host.name() + " " + sha256(all).hex();
 }
 
 }  // namespace imsy::snapshotter

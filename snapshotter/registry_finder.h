@@ -42,6 +42,11 @@ struct ImageQuery {
 std::vector<oci::Host> configured_hosts(const std::string& name,
                                         const std::vector<RegistryConfig>& configured);
 
+// Whose the content is that this registry has given: "" anybody's when it needed no credential,
+// else a name for registry and credential, made with `secret` so that it does not help to guess the
+// credential.
+std::string trust_domain(const oci::Registry& registry, const std::string& secret);
+
 class RegistryFinder {
  public:
   // `containerd` and `http` outlive the finder.
@@ -55,11 +60,6 @@ class RegistryFinder {
   // and what is configured for its host stays the same. kNotFound: that place is not configured any
   // more.
   Result<std::shared_ptr<oci::Registry>> open(const Source& source);
-
-  // Content that needed no credential is public: "". Otherwise a name for registry and credential,
-  // made with `secret` so that it does not help to guess the credential.
-  Result<std::string> trust_domain(const oci::Registry& registry, const Source& source,
-                                   const std::string& secret);
 
  private:
   struct Place {

@@ -1,21 +1,24 @@
-// RegistrySource: a BlobSource that asks one or several registry repositories, in order.
+// RegistrySource: a BlobSource that is one repository of a registry.
 //
-// A repository that fails makes the next one be tried; the one that worked last is tried first.
-// When all fail, the answer is the first failure that may go away (kUnavailable, kTimeout), else
-// the first one. Statistics of the wire are the HTTP client's.
+// Statistics of the wire are the HTTP client's.
 // Threads: as BlobSource.
 #pragma once
 
+#include <functional>
 #include <memory>
-#include <vector>
+#include <string>
 
 #include "cas/blob_source.h"
 #include "oci/registry.h"
 
 namespace imsy::cas {
 
-// Without repositories every read is answered with kUnavailable, at once.
-std::shared_ptr<BlobSource> make_registry_source(
-    std::vector<std::shared_ptr<oci::Registry>> repositories);
+// Whose the bytes are that the registry gives now. On the HTTP client's thread; must not wait.
+using TrustDomainOf = std::function<std::string(const oci::Registry&)>;
+
+// `name`: of the place; `registry` should not be patient (oci/registry.h). Does not wait.
+std::shared_ptr<BlobSource> make_registry_source(std::string name,
+                                                 std::shared_ptr<oci::Registry> registry,
+                                                 TrustDomainOf trust_domain);
 
 }  // namespace imsy::cas

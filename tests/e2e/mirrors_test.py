@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """hosts.toml leads to mirrors: lazy images are read from a pull-through registry and from a caching
-nginx, which are told what registry is meant, and a change of the file is seen without a restart."""
+nginx, which are told what registry is meant, a change of the file is seen without a restart, and a
+mirror with a wrong byte costs nobody an error."""
 
 from imsytest import check, env, images, imsy, oci
 from imsytest.containerd import Containerd
@@ -98,12 +99,34 @@ def check_caching_proxy(box, registry):
     check.equal(asked, len(behind.requests), "requests to the registry with a full cache")
 
 
+def check_damaged_mirror(box, registry):
+    mirror = Registry(box, "damaged", upstream=f"http://{registry.address}")
+    cache_whole_blob(registry, mirror, "v1")
+    manifest, _, _ = registry.client("tiny-imsy").image("v1")
+    part = images.noise(3_000_000, "same")[1_500_000:1_500_064]
+    blob = mirror.blob_file(manifest["layers"][-1]["digest"])
+    at = blob.read_bytes().index(part)
+    with open(blob, "r+b") as file:
+        file.seek(at)
+        file.write(bytes([part[0] ^ 1]))
+    asked, origin = Gateway(box, mirror.port), Gateway(box, registry.port)
+    hosts = box.path("damaged-certs.d")
+    write_hosts(hosts / f"127.0.0.1_{registry.port}_", origin.address, asked.address)
+    node = Node(box, registry, hosts, "damaged-node")
+    check.equal(node.expected("v1"), node.read("v1"), "what a container reads")
+    node.snapshotter.wait_resident()
+    check.true(fetched(asked), "the mirror was asked")
+    check.true(fetched(origin), "what it has wrong came from the registry itself")
+    check.true("EIO" not in node.snapshotter.log(), "no read has failed")
+
+
 def test():
     with Sandbox("mirrors") as box:
         registry = Registry(box)
         layout = images.tiny_versions(oci.Layout(box.path("layout")))
         imsy.publish(registry, "tiny", layout, "v1", "v2")
         check_pull_through(box, registry)
+        check_damaged_mirror(box, registry)
         try:
             check_caching_proxy(box, registry)
         except env.Skip as reason:

@@ -474,6 +474,62 @@ TEST_F(LazyTest, ContentThatNoRegistryHasIsAnInputOutputError) {
   EXPECT_EQ(mounted.read("data/small"), as_text(image.made.files.at("data/small")));
 }
 
+TEST_F(LazyTest, AMirrorWithAWrongByteCostsNobodyAnError) {
+  FakeRegistry mirror;
+  process_ = std::make_unique<SnapshotterProcess>(
+      folder_.path(), "hosts_dir = \"\"\ncontainerd_address = \"" + (folder_ / "c").string() +
+                          "\"\n[[registry]]\nhost = \"127.0.0.1\"\nendpoints = [\"" +
+                          mirror.endpoint() + "\", \"" + registry_->endpoint() + "\"]\n");
+  process_->start();
+  const Image image = publish(21);
+  const Digest& blob = image.made.anchor.data_layers[0].blob;
+  std::string damaged = *registry_->blob(blob);
+  const std::string part(as_text(image.made.files.at("data/big")).substr(200'000, 64));
+  damaged.at(damaged.find(part)) ^= 1;
+  mirror.set_blob(blob, damaged);
+  Client client(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", pull(client, image).back(), {}, &mounts).ok());
+  expect_content(mounts, image);
+  wait_resident(1);
+  EXPECT_GT(registry_->count("GET", "/blobs/"), 0U);
+  EXPECT_THAT(process_->log(), ::testing::Not(HasSubstr("EIO")));
+  EXPECT_THAT(process_->log(), ::testing::Not(HasSubstr("damaged")));
+}
+
+TEST_F(LazyTest, ReadsThatWaitForARegistryCostFewRequestsAndEndWhenItIsBack) {
+  start("background_fill = false\n");
+  ImageMaker maker;
+  std::vector<std::string> names;
+  for (int i = 0; i < 12; ++i) {
+    names.push_back("file" + std::to_string(i));
+    maker.file(names.back(), random_bytes(300'000, 100 + i));
+  }
+  const Image image = publish(maker.make());
+  Client client(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", pull(client, image).back(), {}, &mounts).ok());
+  const Mounted mounted(mounts, folder_ / "mounted");
+  registry_->fault("GET", "/blobs/", FakeRegistry::kAlways,
+                   [](const FakeRequest&, FakeResponse& response) { response.status = 503; });
+  registry_->clear_log();
+  std::vector<std::future<std::string>> reads;
+  for (int i = 0; i < 48; ++i) {
+    reads.push_back(
+        std::async(std::launch::async, [&, i] { return mounted.read(names[i % names.size()]); }));
+  }
+  wait_for_log("its registry fails", "");
+  // Each round of the outage costs one request.
+  const std::size_t before = registry_->count("GET", "/blobs/");
+  EXPECT_LE(before, image.made.manifest->objects().frame_count());
+  while (registry_->count("GET", "/blobs/") < before + 2) std::this_thread::yield();
+  registry_->clear_faults();
+  for (std::size_t i = 0; i < reads.size(); ++i) {
+    EXPECT_TRUE(reads[i].get() == as_text(image.made.files.at(names[i % names.size()]))) << i;
+  }
+  wait_for_log("its registry answers again", "");
+}
+
 TEST_F(LazyTest, WithoutRegistryOrContainerdTheImageIsUnpacked) {
   start();
   Client client(*process_);

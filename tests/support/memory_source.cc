@@ -4,7 +4,7 @@
 
 namespace imsy::test {
 
-MemorySource::MemorySource() : thread_([this] { run(); }) {}
+MemorySource::MemorySource(std::string name) : name_(std::move(name)), thread_([this] { run(); }) {}
 
 MemorySource::~MemorySource() {
   {
@@ -33,6 +33,31 @@ void MemorySource::read(const cas::BlobRange& range, Done done) {
     waiting_.push_back({range, std::move(done)});
   }
   changed_.notify_all();
+}
+
+MemorySource::Time MemorySource::usable_at() const {
+  MutexLock lock(mu_);
+  return usable_at_;
+}
+
+void MemorySource::distrust(const Digest&) {
+  MutexLock lock(mu_);
+  ++distrusted_;
+}
+
+void MemorySource::set_trust_domain(std::string trust_domain) {
+  MutexLock lock(mu_);
+  trust_domain_ = std::move(trust_domain);
+}
+
+void MemorySource::set_usable_at(Time time) {
+  MutexLock lock(mu_);
+  usable_at_ = time;
+}
+
+unsigned MemorySource::distrusted() const {
+  MutexLock lock(mu_);
+  return distrusted_;
 }
 
 void MemorySource::hold() {
@@ -98,7 +123,7 @@ std::vector<cas::BlobRange> MemorySource::log() const {
   return log_;
 }
 
-Result<Bytes> MemorySource::answer(const cas::BlobRange& range) {
+Result<cas::Brought> MemorySource::answer(const cas::BlobRange& range) {
   if (failures_ != 0) {
     if (failures_ > 0) --failures_;
     return failure_;
@@ -119,13 +144,13 @@ Result<Bytes> MemorySource::answer(const cas::BlobRange& range) {
     if (flip.count > 0) --flip.count;
   }
   bytes_ += bytes.size();
-  return bytes;
+  return cas::Brought{std::move(bytes), trust_domain_};
 }
 
 void MemorySource::run() {
   for (;;) {
     Done done;
-    Result<Bytes> result = Error(Errc::kCancelled, "the source is gone");
+    Result<cas::Brought> result = Error(Errc::kCancelled, "the source is gone");
     {
       MutexLock lock(mu_);
       while (!stopping_ && (waiting_.empty() || (holding_ && allowed_ == 0))) changed_.wait(mu_);

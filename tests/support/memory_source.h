@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <string>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -19,7 +20,7 @@ namespace imsy::test {
 
 class MemorySource : public cas::BlobSource {
  public:
-  MemorySource();
+  explicit MemorySource(std::string name = "memory");
   // Requests that are still held are answered with kCancelled.
   ~MemorySource() override;
 
@@ -28,7 +29,16 @@ class MemorySource : public cas::BlobSource {
   // What a registry holds of an image: all its blobs.
   void add(const std::vector<Bytes>& blobs);
 
+  const std::string& name() const override { return name_; }
   void read(const cas::BlobRange& range, Done done) override;
+  Time usable_at() const override;
+  void distrust(const Digest& blob) override;
+
+  // Whose the bytes are from now on; at first anybody's.
+  void set_trust_domain(std::string trust_domain);
+  // What usable_at() says.
+  void set_usable_at(Time time);
+  unsigned distrusted() const;  // times
 
   // From now on requests wait until release() lets `count` of them go, oldest first.
   void hold();
@@ -61,8 +71,9 @@ class MemorySource : public cas::BlobSource {
     int count = 0;
   };
   void run();
-  Result<Bytes> answer(const cas::BlobRange& range) IMSY_REQUIRES(mu_);
+  Result<cas::Brought> answer(const cas::BlobRange& range) IMSY_REQUIRES(mu_);
 
+  const std::string name_;
   mutable Mutex mu_;
   CondVar changed_;
   std::unordered_map<Digest, Bytes> blobs_ IMSY_GUARDED_BY(mu_);
@@ -74,6 +85,9 @@ class MemorySource : public cas::BlobSource {
   int failures_ IMSY_GUARDED_BY(mu_) = 0;
   Error failure_ IMSY_GUARDED_BY(mu_){Errc::kUnavailable, "the test says so"};
   std::uint64_t bytes_ IMSY_GUARDED_BY(mu_) = 0;
+  std::string trust_domain_ IMSY_GUARDED_BY(mu_);
+  Time usable_at_ IMSY_GUARDED_BY(mu_) = Time::min();
+  unsigned distrusted_ IMSY_GUARDED_BY(mu_) = 0;
   bool stopping_ IMSY_GUARDED_BY(mu_) = false;
   std::thread thread_;  // last: it uses all of the above
 };

@@ -30,14 +30,20 @@ struct SourceKind {
   std::function<std::unique_ptr<SourceUnderTest>()> make;
 };
 
+// What a read that `start` starts ends with.
+inline Result<Bytes> bytes_of(const std::function<void(BlobSource::Done)>& start) {
+  std::promise<Result<Brought>> promise;
+  auto future = promise.get_future();
+  start([&](Result<Brought> brought) { promise.set_value(std::move(brought)); });
+  auto brought = future.get();
+  if (!brought) return brought.error();
+  return std::move(brought->bytes);
+}
+
 class BlobSourceContract : public ::testing::TestWithParam<SourceKind> {
  protected:
   Result<Bytes> read(const BlobRange& range) {
-    std::promise<Result<Bytes>> promise;
-    auto future = promise.get_future();
-    under_test_->source().read(range,
-                               [&](Result<Bytes> bytes) { promise.set_value(std::move(bytes)); });
-    return future.get();
+    return bytes_of([&](BlobSource::Done done) { under_test_->source().read(range, done); });
   }
   BlobRange range(std::uint64_t offset, std::uint64_t length) const {
     return {digest_, blob_.size(), offset, length};
@@ -59,6 +65,13 @@ TEST_P(BlobSourceContract, GivesExactlyTheBytesAskedFor) {
                            blob_.begin() + static_cast<std::ptrdiff_t>(offset)))
         << offset;
   }
+}
+
+TEST_P(BlobSourceContract, HasANameAndMayBeAsked) {
+  EXPECT_FALSE(under_test_->source().name().empty());
+  EXPECT_LE(under_test_->source().usable_at(), std::chrono::steady_clock::now());
+  under_test_->source().distrust(digest_);  // harmless
+  EXPECT_TRUE(read(range(0, 1)));
 }
 
 TEST_P(BlobSourceContract, SaysThatItHasNoSuchBlob) {
@@ -88,9 +101,9 @@ TEST_P(BlobSourceContract, AnswersEachOfManyRequestsOnce) {
     threads.emplace_back([&, t] {
       for (unsigned i = 0; i < kEach; ++i) {
         const unsigned number = t * kEach + i;
-        under_test_->source().read(range(number * 100, 100), [&, number](Result<Bytes> bytes) {
-          const bool right =
-              bytes && std::equal(bytes->begin(), bytes->end(), blob_.begin() + number * 100);
+        under_test_->source().read(range(number * 100, 100), [&, number](Result<Brought> brought) {
+          const bool right = brought && std::equal(brought->bytes.begin(), brought->bytes.end(),
+                                                   blob_.begin() + number * 100);
           answers[number] += right ? 1 : 1000;
           if (--left == 0) all.set_value();
         });
@@ -103,13 +116,12 @@ TEST_P(BlobSourceContract, AnswersEachOfManyRequestsOnce) {
 }
 
 TEST_P(BlobSourceContract, MayBeAskedFromItsOwnThread) {
-  std::promise<Result<Bytes>> promise;
-  under_test_->source().read(range(0, 5), [&](const Result<Bytes>& first) {
-    EXPECT_TRUE(first);
-    under_test_->source().read(range(5, 5),
-                               [&](Result<Bytes> second) { promise.set_value(std::move(second)); });
+  const auto bytes = bytes_of([&](const BlobSource::Done& done) {
+    under_test_->source().read(range(0, 5), [&, done](const Result<Brought>& first) {
+      EXPECT_TRUE(first);
+      under_test_->source().read(range(5, 5), done);
+    });
   });
-  const auto bytes = promise.get_future().get();
   ASSERT_TRUE(bytes) << bytes.error().message();
   EXPECT_TRUE(std::equal(bytes->begin(), bytes->end(), blob_.begin() + 5));
 }

@@ -42,6 +42,7 @@ class FetcherTest : public ::testing::Test {
     options_.retry_first = std::chrono::milliseconds(1);
     options_.retry_longest = std::chrono::milliseconds(2);
     options_.background_retry_longest = std::chrono::milliseconds(2);
+    options_.locate_interval = std::chrono::milliseconds(1);
     open();
   }
   ~FetcherTest() override { close(); }
@@ -60,6 +61,12 @@ class FetcherTest : public ::testing::Test {
     close();
     open();
   }
+  // Without what was stored.
+  void reopen_empty() {
+    close();
+    std::filesystem::remove_all(dir_.path() / "store");
+    open();
+  }
   // With other options.
   void reopen(const FetcherOptions& options) {
     options_ = options;
@@ -68,7 +75,8 @@ class FetcherTest : public ::testing::Test {
 
   std::shared_ptr<Image> attach(const test::MadeImage& image, const std::string& domain = "") {
     EXPECT_OK(add(*store_, image, domain));
-    return fetcher_->attach(image.manifest, image.anchor, source_, domain);
+    source_->set_trust_domain(domain);
+    return fetcher_->attach(image.manifest, image.anchor, {source_}, domain);
   }
 
   static Reading start(Image& image, std::uint32_t object, std::uint64_t offset,

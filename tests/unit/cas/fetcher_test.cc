@@ -214,10 +214,10 @@ TEST_F(FetcherTest, EachOfTwoUsersFetchesWhatTheOtherHasAndKeepsItOnce) {
     ASSERT_OK(fill(*hers).get());
     ASSERT_OK(add(*store_, second, "registry/bob"));
     const auto nothing = std::make_shared<test::MemorySource>();  // names her file, and has no blob
-    const auto his = fetcher_->attach(second.manifest, second.anchor, nothing, "registry/bob");
+    auto his = fetcher_->attach(second.manifest, second.anchor, {nothing}, "registry/bob");
     EXPECT_EQ(code_of(read(*his, second, "c/large")), Errc::kNotFound);
     source_->add(second.blobs);
-    fetcher_->set_source(*his, source_);
+    his = attach(second, "registry/bob");
     ASSERT_OK(fill(*his).get());
     const std::uint64_t requests = source_->requests();
     expect_content(*his, second);
@@ -226,9 +226,7 @@ TEST_F(FetcherTest, EachOfTwoUsersFetchesWhatTheOtherHasAndKeepsItOnce) {
     const auto stats = store_->stats();
     ASSERT_OK(stats);
     EXPECT_EQ(stats->objects, sample().files.size());
-    close();
-    std::filesystem::remove_all(dir_.path() / "store");
-    open();
+    reopen_empty();
   }
 }
 
@@ -237,7 +235,7 @@ TEST_F(FetcherTest, WhoJoinedAnImageWhoseSourceFailsGoesOnWithItsOwn) {
   auto refusing = std::make_shared<test::MemorySource>();  // has no blob
   refusing->hold();
   ASSERT_OK(add(*store_, sample()));
-  const auto first = fetcher_->attach(sample().manifest, sample().anchor, refusing, "");
+  const auto first = fetcher_->attach(sample().manifest, sample().anchor, {refusing}, "");
   const auto second = attach(next_sample());
   Reading one = start(*first, sample().object("c/large"), 0, 100);
   refusing->wait_until_held(1);
@@ -253,7 +251,7 @@ TEST_F(FetcherTest, WhoJoinedAnImageWhoseSourceIsAwayDoesNotWaitForIt) {
   away->fail_with(-1, Error(Errc::kUnavailable, "away"));
   away->hold();
   ASSERT_OK(add(*store_, sample()));
-  const auto first = fetcher_->attach(sample().manifest, sample().anchor, away, "");
+  const auto first = fetcher_->attach(sample().manifest, sample().anchor, {away}, "");
   const auto second = attach(next_sample());
   Reading one = start(*first, sample().object("c/large"), 0, 100);
   away->wait_until_held(1);
@@ -409,11 +407,197 @@ TEST_F(FetcherTest, NeedsASourceOnlyForWhatIsMissing) {
     const auto image = attach(sample());
     ASSERT_OK(read(*image, sample(), "a/one"));
   }
-  const auto image = fetcher_->attach(sample().manifest, sample().anchor, nullptr, "");
+  const auto image = fetcher_->attach(sample().manifest, sample().anchor, {}, "");
   EXPECT_OK(read(*image, sample(), "a/one"));
   EXPECT_EQ(code_of(read(*image, sample(), "d/last")), Errc::kUnavailable);
-  fetcher_->set_source(*image, source_);
-  EXPECT_OK(read(*image, sample(), "d/last"));
+}
+
+// --- several places
+
+// A mirror and the registry itself.
+class PlacesTest : public FetcherTest {
+ protected:
+  std::shared_ptr<Image> attach_both(const std::string& domain = "") {
+    EXPECT_OK(add(*store_, sample(), domain));
+    mirror_->add(sample().blobs);
+    source_->add(sample().blobs);
+    return fetcher_->attach(sample().manifest, sample().anchor, {mirror_, source_}, domain);
+  }
+  const Digest blob_ = sample().anchor.data_layers[0].blob;
+  const std::shared_ptr<test::MemorySource> mirror_ =
+      std::make_shared<test::MemorySource>("mirror");
+};
+
+TEST_F(PlacesTest, AFrameThatOneGivesWrongComesFromTheNext) {
+  const auto image = attach_both();
+  mirror_->flip(blob_, place_in_blob(sample(), "a/one"), -1);
+  const auto bytes = read(*image, sample(), "a/one");
+  ASSERT_OK(bytes);
+  EXPECT_TRUE(*bytes == sample().files.at("a/one"));
+  EXPECT_EQ(mirror_->requests(), 1u);
+  EXPECT_EQ(source_->requests(), 1u);
+  EXPECT_EQ(mirror_->distrusted(), 1u);
+  expect_content(*image, sample());
+}
+
+TEST_F(PlacesTest, TheFillRepairsAFrameThatOneGivesWrong) {
+  const auto image = attach_both();
+  mirror_->flip(blob_, place_in_blob(sample(), "c/large") + 700'000, -1);
+  ASSERT_OK(fill(*image).get());
+  expect_content(*image, sample());
+  EXPECT_EQ(source_->requests(), 1u);
+}
+
+TEST_F(PlacesTest, AChunkFailsWhenAllGiveItWrong) {
+  const auto image = attach_both();
+  mirror_->flip(blob_, place_in_blob(sample(), "a/one"), -1);
+  source_->flip(blob_, place_in_blob(sample(), "a/one"), -1);
+  const auto bytes = read(*image, sample(), "a/one");
+  EXPECT_EQ(code_of(bytes), Errc::kCorrupt);
+  EXPECT_NE(bytes.error().message().find("at mirror, memory"), std::string::npos)
+      << bytes.error().message();
+  EXPECT_EQ(mirror_->requests() + source_->requests(), 2u) << "each is asked once";
+  EXPECT_OK(read(*image, sample(), "a/two"));
+}
+
+TEST_F(PlacesTest, OneThatRefusesIsNotAskedFirstAgain) {
+  for (const Errc code : {Errc::kNotFound, Errc::kDenied, Errc::kInvalid}) {
+    reopen_empty();
+    const auto image = attach_both();
+    mirror_->fail_with(-1, Error(code, "no"));
+    const std::uint64_t before = mirror_->requests();
+    EXPECT_OK(read(*image, sample(), "a/one"));
+    EXPECT_OK(read(*image, sample(), "c/large"));
+    EXPECT_EQ(mirror_->requests(), before + 1);
+  }
+}
+
+TEST_F(PlacesTest, OneThatIsAwayCostsNobodyAnError) {
+  const auto image = attach_both();
+  mirror_->fail_with(-1, Error(Errc::kUnavailable, "away"));
+  expect_content(*image, sample());
+  mirror_->fail_with(0, Error(Errc::kUnavailable, ""));
+}
+
+TEST_F(PlacesTest, OneThatWantsToBeLeftAloneIsPassedOver) {
+  const auto image = attach_both();
+  mirror_->set_usable_at(BlobSource::Time::max());
+  expect_content(*image, sample());
+  EXPECT_EQ(mirror_->requests(), 0u);
+}
+
+TEST_F(PlacesTest, ReadsWaitUntilTheImageIsLocated) {
+  ASSERT_OK(add(*store_, sample()));
+  source_->add(sample().blobs);
+  std::promise<Located> asked;
+  const auto image =
+      fetcher_->attach(sample().manifest, sample().anchor, {}, "",
+                       [&](Located located) { asked.set_value(std::move(located)); });
+  Reading one = start(*image, sample(), "a/one");
+  auto filled = fill(*image);
+  Reading last = start(*image, sample(), "d/last");
+  const Located located = asked.get_future().get();
+  EXPECT_FALSE(one.is_over() || last.is_over());
+  located(Places{source_});
+  EXPECT_OK(one.get());
+  EXPECT_OK(last.get());
+  EXPECT_OK(filled.get());
+}
+
+TEST_F(PlacesTest, WhereAllRefuseTheImageIsLocatedAnew) {
+  ASSERT_OK(add(*store_, sample()));
+  source_->add(sample().blobs);
+  const auto image = fetcher_->attach(sample().manifest, sample().anchor, {mirror_}, "",
+                                      [&](const Located& located) { located(Places{source_}); });
+  EXPECT_OK(read(*image, sample(), "a/one"));
+  EXPECT_EQ(mirror_->requests(), 1u);
+}
+
+TEST_F(PlacesTest, ARefusalIsTheAnswerWhenTheImageCannotBeLocated) {
+  ASSERT_OK(add(*store_, sample()));
+  const auto image = fetcher_->attach(
+      sample().manifest, sample().anchor, {mirror_}, "",
+      [](const Located& located) { located(Error(Errc::kUnavailable, "nowhere")); });
+  EXPECT_EQ(code_of(read(*image, sample(), "a/one")), Errc::kNotFound);
+}
+
+TEST_F(PlacesTest, AnOutageCostsFewRequestsHoweverManyWait) {
+  options_.retry_first = std::chrono::milliseconds(20);
+  options_.retry_longest = std::chrono::milliseconds(20);
+  options_.demand_span = 1;  // a request for each frame
+  reopen();
+  const auto image = attach_both();
+  const std::uint32_t frames = sample().manifest->objects().frame_count();
+  mirror_->fail_with(-1, Error(Errc::kUnavailable, "away"));
+  source_->fail_with(-1, Error(Errc::kTimeout, "away"));
+  std::vector<Reading> readings;
+  for (int i = 0; i < 50; ++i) {
+    for (const auto& [path, content] : sample().files) {
+      readings.push_back(start(*image, sample(), path));
+    }
+  }
+  auto filled = fill(*image);
+  const std::uint64_t first = 2 * (frames + options_.background_requests);
+  // Some rounds later each has cost one request to each place.
+  while (mirror_->requests() < frames + options_.background_requests + 20) {
+    std::this_thread::yield();
+  }
+  const auto rounds = mirror_->requests();
+  EXPECT_LE(source_->requests(), rounds);
+  EXPECT_LE(mirror_->held() + source_->held(), 1u);
+  EXPECT_LE(source_->requests() + mirror_->requests(), first + 2 * rounds);
+  mirror_->fail_with(0, Error(Errc::kUnavailable, ""));
+  for (Reading& reading : readings) EXPECT_OK(reading.get());
+  EXPECT_OK(filled.get());
+}
+
+// --- whose the bytes are
+
+TEST_F(PlacesTest, APublicImageThatIsReadWithACredentialMakesNothingPublic) {
+  const auto image = attach_both();
+  ASSERT_OK(read(*image, sample(), "a/one"));  // in public
+  mirror_->set_trust_domain("registry/alice");
+  ASSERT_OK(read(*image, sample(), "c/large"));
+  EXPECT_EQ(image->trust_domain(), "registry/alice");
+  EXPECT_TRUE(start(*image, sample(), "c/large").is_over());
+  EXPECT_TRUE(start(*image, sample(), "a/one").is_over());
+  ASSERT_OK(fill(*image).get());
+  const auto nothing = std::make_shared<test::MemorySource>();
+  const auto hers =
+      fetcher_->attach(sample().manifest, sample().anchor, {nothing}, "registry/alice");
+  EXPECT_OK(read(*hers, sample(), "c/large"));
+  for (const char* other : {"", "registry/bob"}) {
+    const auto his = fetcher_->attach(sample().manifest, sample().anchor, {nothing}, other);
+    EXPECT_OK(read(*his, sample(), "a/one"));
+    EXPECT_EQ(code_of(read(*his, sample(), "c/large")), Errc::kNotFound) << other;
+  }
+}
+
+TEST_F(PlacesTest, WhoHasJoinedDoesNotGetWhatNeededACredential) {
+  const auto hers = attach_both();
+  mirror_->set_trust_domain("registry/alice");
+  mirror_->hold();
+  const auto nothing = std::make_shared<test::MemorySource>();
+  const auto open = fetcher_->attach(sample().manifest, sample().anchor, {nothing}, "");
+  Reading one = start(*hers, sample(), "a/one");
+  mirror_->wait_until_held(1);
+  Reading two = start(*open, sample(), "a/one");
+  mirror_->release_all();
+  EXPECT_OK(one.get());
+  EXPECT_EQ(code_of(two.get()), Errc::kNotFound);
+}
+
+TEST_F(PlacesTest, WhatAnotherPlaceBringsIsTheImagesToo) {
+  source_->set_trust_domain("registry/alice");
+  mirror_->set_trust_domain("mirror/node");
+  const auto image = attach_both("registry/alice");
+  ASSERT_OK(read(*image, sample(), "a/one"));
+  mirror_->fail_with(-1, Error(Errc::kNotFound, "no"));
+  ASSERT_OK(fill(*image).get());
+  EXPECT_EQ(image->trust_domain(), "registry/alice");
+  const std::uint64_t before = source_->requests();
+  expect_content(*image, sample());
+  EXPECT_EQ(source_->requests(), before);
 }
 
 // --- a disk that fails

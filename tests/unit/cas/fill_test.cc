@@ -80,7 +80,7 @@ TEST_F(FillTest, AResidentImageNeedsNoSourceAfterARestart) {
     ASSERT_OK(fill(*image).get());
   }
   reopen();
-  const auto image = fetcher_->attach(sample().manifest, sample().anchor, nullptr, "");
+  const auto image = fetcher_->attach(sample().manifest, sample().anchor, {}, "");
   ASSERT_OK(fill(*image).get());
   for (const auto& [path, content] : sample().files) {
     Reading reading = start(*image, sample(), path);
@@ -225,10 +225,13 @@ TEST_F(FillTest, TriesAgainAlsoWhenTheSourceRefuses) {
 TEST_F(FillTest, StartsWhenASourceComes) {
   source_->add(sample().blobs);
   ASSERT_OK(add(*store_, sample()));
-  const auto image = fetcher_->attach(sample().manifest, sample().anchor, nullptr, "");
-  auto filled = fill(*image);
-  fetcher_->set_source(*image, source_);
-  EXPECT_OK(filled.get());
+  std::atomic<int> times{0};
+  const auto image =
+      fetcher_->attach(sample().manifest, sample().anchor, {}, "", [&](const Located& located) {
+        located(times++ < 3 ? Result<Places>(Error(Errc::kUnavailable, "not yet"))
+                            : Places{source_});
+      });
+  EXPECT_OK(fill(*image).get());
 }
 
 TEST_F(FillTest, FetchesWrongBytesAgain) {

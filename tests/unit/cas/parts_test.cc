@@ -191,7 +191,8 @@ class InFlightTest : public ::testing::Test {
   using Image = std::shared_ptr<ImageState>;
   static Image make_image() {
     static const auto made = test::ImageMaker().file("a", "a").make();
-    return std::make_shared<ImageState>(made.manifest, made.anchor, "", 0);
+    return std::make_shared<ImageState>(made.manifest, made.anchor, "", 0, Places(), nullptr,
+                                        FetcherOptions());
   }
   Waiter waiter(const Image& image) {
     reads_.push_back(std::make_shared<PendingRead>());
@@ -280,6 +281,21 @@ TEST_F(InFlightTest, WhoStillWaitsWhenARequestIsOverAsksAgain) {
   EXPECT_TRUE(outcome.failed.empty());
   ASSERT_EQ(outcome.restart.size(), 1u);
   EXPECT_EQ(outcome.restart[0].image, a_);
+}
+
+TEST_F(InFlightTest, WhatIsForOneImageOnlyLeavesTheOthersToAskThemselves) {
+  table_.join(key_, waiter(a_));
+  table_.join(key_, waiter(b_));
+  auto delivery = table_.take(key_, a_.get());
+  ASSERT_EQ(delivery.targets.size(), 1u);
+  EXPECT_EQ(delivery.targets[0].image, a_);
+  delivery = table_.take(key_, a_.get());
+  EXPECT_TRUE(delivery.over);
+  EXPECT_EQ(delivery.waiters.size(), 1u);
+  EXPECT_TRUE(table_.is_awaited(key_));
+  const auto outcome = table_.give_up(key_, a_.get(), InFlight::Why::kDone);
+  ASSERT_EQ(outcome.restart.size(), 1u);
+  EXPECT_EQ(outcome.restart[0].image, b_);
 }
 
 TEST_F(InFlightTest, AChunkThatNobodyWantsIsForgotten) {

@@ -23,10 +23,14 @@ std::shared_ptr<oci::Registry> open_registry(oci::HttpClient& http, const std::s
   options.host = oci::host_at(endpoint);
   options.repository = "team/app";
   options.credentials = std::make_shared<oci::DockerConfig>("/nonexistent/config.json");
-  options.first_retry_delay = std::chrono::milliseconds(1);
+  options.patient = false;
   auto registry = oci::Registry::open(http, options);
   EXPECT_TRUE(registry) << registry.error().message();
   return registry ? *registry : nullptr;
+}
+
+std::string domain_of(const oci::Registry& registry) {
+  return registry.identity().empty() ? "" : registry.name();
 }
 
 class RegistryUnderTest final : public SourceUnderTest {
@@ -38,7 +42,7 @@ class RegistryUnderTest final : public SourceUnderTest {
   test::FakeRegistry registry_;
   oci::HttpClient http_;
   std::shared_ptr<BlobSource> source_ =
-      make_registry_source({open_registry(http_, registry_.endpoint())});
+      make_registry_source("the registry", open_registry(http_, registry_.endpoint()), &domain_of);
 };
 
 INSTANTIATE_TEST_SUITE_P(
@@ -49,61 +53,55 @@ INSTANTIATE_TEST_SUITE_P(
 
 class RegistrySourceTest : public ::testing::Test {
  protected:
-  std::shared_ptr<BlobSource> source() {
-    return make_registry_source(
-        {open_registry(http_, first_.endpoint()), open_registry(http_, second_.endpoint())});
-  }
-  static Result<Bytes> read(BlobSource& from, const BlobRange& range) {
-    std::promise<Result<Bytes>> promise;
+  Result<Brought> read() {
+    std::promise<Result<Brought>> promise;
     auto future = promise.get_future();
-    from.read(range, [&](Result<Bytes> bytes) { promise.set_value(std::move(bytes)); });
+    source_->read(range_, [&](Result<Brought> brought) { promise.set_value(std::move(brought)); });
     return future.get();
+  }
+  void break_down(int times, int status) {
+    registry_.fault("GET", "/blobs/", times, [status](const auto&, test::FakeResponse& response) {
+      response.status = status;
+    });
   }
 
   const std::string blob_ = std::string(1000, 'x') + "end";
   const BlobRange range_{sha256(blob_), blob_.size(), 990, 13};
-  test::FakeRegistry first_;
-  test::FakeRegistry second_;
+  test::FakeRegistry registry_;
   oci::HttpClient http_;
+  const std::shared_ptr<BlobSource> source_ =
+      make_registry_source("place", open_registry(http_, registry_.endpoint()), &domain_of);
 };
 
-TEST_F(RegistrySourceTest, GoesOnToTheNextAndRemembersWhoAnswered) {
-  second_.add_blob(blob_);
-  const auto both = source();
-  for (int i = 0; i < 3; ++i) {
-    const auto bytes = read(*both, range_);
-    ASSERT_OK(bytes);
-    EXPECT_EQ(as_text(*bytes), "xxxxxxxxxxend");
+TEST_F(RegistrySourceTest, AsksOnceWhateverHappens) {
+  registry_.add_blob(blob_);
+  for (const int status : {404, 429, 500, 503}) {
+    registry_.clear_log();
+    break_down(1, status);
+    const auto failed = read();
+    EXPECT_EQ(code_of(failed), status == 404 ? Errc::kNotFound : Errc::kUnavailable) << status;
+    EXPECT_EQ(registry_.log().size(), 1u) << status;
   }
-  EXPECT_EQ(first_.count("GET", "/blobs/"), 1u);
-  EXPECT_EQ(second_.count("GET", "/blobs/"), 3u);
 }
 
-TEST_F(RegistrySourceTest, GoesOnWhenARepositoryRefuses) {
-  first_.require_basic("user", "password");
-  second_.add_blob(blob_);
-  EXPECT_OK(read(*source(), range_));
+TEST_F(RegistrySourceTest, SaysFromWhenOnItMayBeAsked) {
+  registry_.add_blob(blob_);
+  EXPECT_LE(source_->usable_at(), std::chrono::steady_clock::now());
+  break_down(5, 500);
+  for (int i = 0; i < 5; ++i) EXPECT_FALSE(read());
+  EXPECT_GT(source_->usable_at(), std::chrono::steady_clock::now());
+  registry_.clear_log();
+  EXPECT_EQ(code_of(read()), Errc::kUnavailable);
+  EXPECT_TRUE(registry_.log().empty());
 }
 
-TEST_F(RegistrySourceTest, GoesOnWhenARepositoryIsAway) {
-  first_.fault("GET", "/blobs/", test::FakeRegistry::kAlways,
-               [](const auto&, test::FakeResponse& response) { response.status = 503; });
-  second_.add_blob(blob_);
-  EXPECT_OK(read(*source(), range_));
-}
-
-TEST_F(RegistrySourceTest, PrefersAFailureThatMayGoAway) {
-  second_.fault("GET", "/blobs/", test::FakeRegistry::kAlways,
-                [](const auto&, test::FakeResponse& response) { response.status = 503; });
-  EXPECT_EQ(code_of(read(*source(), range_)), Errc::kUnavailable);
-}
-
-TEST_F(RegistrySourceTest, SaysThatNoneHasTheBlob) {
-  EXPECT_EQ(code_of(read(*source(), range_)), Errc::kNotFound);
-}
-
-TEST_F(RegistrySourceTest, WithoutARepositoryItIsUnavailable) {
-  EXPECT_EQ(code_of(read(*make_registry_source({}), range_)), Errc::kUnavailable);
+TEST_F(RegistrySourceTest, SaysWhoseTheBytesAre) {
+  registry_.add_blob(blob_);
+  auto brought = read();
+  ASSERT_OK(brought);
+  EXPECT_EQ(brought->trust_domain, "");
+  registry_.require_basic("user", "password");
+  EXPECT_EQ(code_of(read()), Errc::kDenied);
 }
 
 }  // namespace

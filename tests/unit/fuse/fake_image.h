@@ -28,6 +28,7 @@ class FakeImage final : public cas::Image {
                      ReadDone done) override;
   void cancel(std::uint64_t read) override;
   void fill(std::function<void(Status)> done) override;
+  std::string trust_domain() const override { return {}; }
   cas::FetchStats stats() const override { return {}; }
 
   // Reads of `object` wait from now on.

@@ -431,6 +431,7 @@ class ThrowingImage final : public cas::Image {
   }
   void cancel(std::uint64_t) override {}
   void fill(std::function<void(Status)>) override {}
+  std::string trust_domain() const override { return {}; }
   cas::FetchStats stats() const override { return {}; }
 
  private:

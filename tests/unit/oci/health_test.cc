@@ -56,6 +56,8 @@ TEST(HostHealth, PausesDoubleWithEveryProbeThatFails) {
     // Requests from before come back meanwhile, and change nothing.
     for (int i = 0; i < 20; ++i) health.failed(now);
     EXPECT_FALSE(health.admit(now + milliseconds(longest * 500 - 1))) << longest;
+    EXPECT_GE(health.usable_at(), now + milliseconds(longest * 500)) << longest;
+    EXPECT_LE(health.usable_at(), now + seconds(longest)) << longest;
     now += seconds(longest);
     EXPECT_TRUE(health.admit(now)) << longest;
     health.failed(now);
@@ -67,6 +69,7 @@ TEST(HostHealth, IsLeftAloneAsLongAsItWants) {
   health.hold_until(kStart + seconds(5));
   health.hold_until(kStart + seconds(3));
   EXPECT_EQ(health.not_before(), kStart + seconds(5));
+  EXPECT_EQ(health.usable_at(), kStart + seconds(5));
   EXPECT_FALSE(health.admit(kStart + milliseconds(4999)));
   EXPECT_TRUE(health.admit(kStart + seconds(5)));
 }

@@ -347,7 +347,7 @@ TEST_F(RegistryTest, FollowsRedirectsWithoutCredentials) {
   EXPECT_EQ(storage.log()[0].headers.count("authorization"), 0u);
   EXPECT_EQ(storage.log()[0].headers.count("cookie"), 0u);
   EXPECT_EQ(storage.log()[0].header("range"), "bytes=10-29");
-  EXPECT_TRUE(registry->used_credential());
+  EXPECT_NE(registry->identity(), "");
 }
 
 TEST_F(RegistryTest, RemembersWhereABlobLiesUntilThatFails) {
@@ -499,7 +499,7 @@ TEST(RegistryHost, IsAskedBelowItsRootWithNamespaceAndHeaders) {
   }
   EXPECT_THAT(server.log().back().header("accept"), HasSubstr("application/vnd.oci"))
       << "what a request says itself wins";
-  EXPECT_TRUE((*registry)->used_credential()) << "others may not be answered without the header";
+  EXPECT_NE((*registry)->identity(), "") << "others may not be answered without the header";
 }
 
 TEST(RegistryHost, HeadersAreForItsOriginOnly) {
@@ -651,24 +651,24 @@ TEST(RegistryTls, CredentialsGoToNoPlainOrNumericRealm) {
     auto manifest = (*registry)->get_manifest("latest");
     ASSERT_FALSE(manifest) << realm;
     EXPECT_EQ(manifest.error().code(), Errc::kDenied) << realm;
-    EXPECT_FALSE((*registry)->used_credential()) << realm;
+    EXPECT_EQ((*registry)->identity(), "") << realm;
   }
   EXPECT_TRUE(plain.log().empty());
   server.set_realm(server.endpoint() + "/token");
   auto registry = Registry::open(http, options_for(server, config));
   ASSERT_TRUE(registry);
   EXPECT_EQ((*registry)->get_manifest("latest").error().code(), Errc::kNotFound);
-  EXPECT_TRUE((*registry)->used_credential());
+  EXPECT_NE((*registry)->identity(), "");
 }
 
 TEST_F(RegistryTest, LogsInWithBasic) {
   server_.require_basic("joe", "pw");
   auto registry = open(options_for(server_, login(server_, "joe", "pw")));
-  EXPECT_FALSE(registry->used_credential());
+  EXPECT_EQ(registry->identity(), "");
   EXPECT_EQ(*range(*registry, blob_, 1000, 0, 5), content_.substr(0, 5));
   EXPECT_EQ(*range(*registry, blob_, 1000, 5, 5), content_.substr(5, 5));
   EXPECT_EQ(server_.log().size(), 3u);  // one refusal, then the credential is sent at once
-  EXPECT_TRUE(registry->used_credential());
+  EXPECT_NE(registry->identity(), "");
 }
 
 TEST_F(RegistryTest, WrongOrMissingLoginIsDenied) {
@@ -685,7 +685,7 @@ TEST_F(RegistryTest, AnonymousTokensAreNoCredential) {
   server_.require_anonymous_bearer();
   auto registry = open(options_for(server_));
   EXPECT_EQ(*range(*registry, blob_, 1000, 0, 5), content_.substr(0, 5));
-  EXPECT_FALSE(registry->used_credential());
+  EXPECT_EQ(registry->identity(), "");
   EXPECT_EQ(server_.count("GET", "/token"), 1u);
 }
 

@@ -309,6 +309,10 @@ TEST_F(DatabaseTest, ImagesKeepWhatIsNeededToServeThem) {
   EXPECT_EQ((*db_->find_image(digest('a')))->slot, kept.slot);
   EXPECT_FALSE(*db_->find_image(digest('z')));
   expect_error(db_->image(kept.slot + 1), Errc::kNotFound);
+  EXPECT_TRUE(db_->set_trust_domain(kept.slot, "other"));
+  EXPECT_TRUE(db_->set_trust_domain(kept.slot + 1, "nobody's error"));
+  reopen();
+  EXPECT_EQ(db_->image(kept.slot)->trust_domain, "other");
 }
 
 TEST_F(DatabaseTest, SourcesAreRememberedLatestFirstAndBounded) {

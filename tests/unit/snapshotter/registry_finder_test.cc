@@ -264,15 +264,16 @@ TEST_F(HostsFileTest, AChangeGivesAnotherRegistryAndTrustDomain) {
   const Source source{"registry.example", "web", "https://registry.example/v2"};
   const auto plain = finder.open(source);
   ASSERT_TRUE(plain) << plain.error().message();
-  EXPECT_EQ(*finder.trust_domain(**plain, source, "secret"), "");
+  EXPECT_EQ(trust_domain(**plain, "secret"), "");
   write("registry.example/hosts.toml", "[header]\nx-key = '1'\n");
   const auto one = finder.open(source);
   EXPECT_NE(*one, *plain);
   EXPECT_EQ(*finder.open(source), *one);
-  const std::string domain = *finder.trust_domain(**one, source, "secret");
+  const std::string domain = trust_domain(**one, "secret");
   EXPECT_THAT(domain, HasSubstr("registry.example "));
+  EXPECT_NE(trust_domain(**one, "another node's secret"), domain);
   write("registry.example/hosts.toml", "[header]\nx-key = '2'\n");
-  EXPECT_NE(*finder.trust_domain(**one, source, "secret"), domain);
+  EXPECT_NE(trust_domain(**finder.open(source), "secret"), domain);
   write("registry.example/hosts.toml", "server = 'https://moved.example'\n");
   EXPECT_EQ(finder.open(source).error().code(), Errc::kNotFound);
 }
@@ -297,7 +298,7 @@ TEST_F(RegistryFinderTest, ARegistryIsSharedWhileItIsUsed) {
 TEST_F(RegistryFinderTest, ContentWithoutCredentialIsPublic) {
   RegistryFinder finder(configuration_, containerd_, http_);
   const Source source{"registry.example", "web", "https://registry.example/v2"};
-  EXPECT_EQ(*finder.trust_domain(**finder.open(source), source, "secret"), "");
+  EXPECT_EQ(trust_domain(**finder.open(source), "secret"), "");
 }
 
 }  // namespace
