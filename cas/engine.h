@@ -57,6 +57,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void stop();
 
   FetchStats stats() const { return counters_.read(); }
+  TrafficByPlace traffic() const { return traffic_.read(); }
 
  private:
   enum class Got { kPresent, kCopied, kFetched };  // how a chunk's bytes were come by
@@ -167,6 +168,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::atomic<bool> put_failing_{false};  // so that a full disk is logged once
   std::atomic<std::uint64_t> last_read_{0};
   Counters counters_;
+  Traffic traffic_;
   ObjectCache objects_;
   InFlight in_flight_;
 

@@ -287,6 +287,7 @@ void Engine::send(const RequestPtr& request, const std::shared_ptr<BlobSource>& 
   ++request->image->counters.requests;
   request->place = place;
   request->place_name = place->name();
+  traffic_.asked(request->place_name, request->urgency);
   place->read(request->range(), [self = shared_from_this(), request](Result<Brought> brought) {
     self->arrived(request, std::move(brought));
   });
@@ -318,6 +319,7 @@ void Engine::split(const RequestPtr& request, const SharedBytes& bytes) {
   }
   counters_.bytes_fetched += bytes->size();
   image->counters.bytes_fetched += bytes->size();
+  traffic_.gave(request->place_name, request->urgency, bytes->size());
   bool outage_over = false;
   {
     MutexLock lock(image->mu);

@@ -25,6 +25,7 @@
 
 #include "cas/blob_source.h"
 #include "cas/store.h"
+#include "cas/traffic.h"
 
 namespace imsy::cas {
 
@@ -102,6 +103,8 @@ class Fetcher {
                                         Locate locate = nullptr) = 0;
 
   virtual FetchStats stats() const = 0;
+  // The sums over all places are `requests` and `bytes_fetched` of stats().
+  virtual TrafficByPlace traffic() const = 0;
 };
 
 }  // namespace imsy::cas

@@ -86,6 +86,7 @@ Stats Node::stats() const {
   stats.requests = wire.requests;
   stats.bytes_copied = fetched.bytes_copied;
   stats.chunks_fetched = fetched.chunks_fetched;
+  stats.traffic = fetcher_->traffic();
   stats.images = lazy_->stats();
   return stats;
 }

@@ -4,6 +4,13 @@
 #include "oci/descriptor.h"
 
 namespace imsy::snapshotter {
+namespace {
+
+oci::Json json_of(const cas::PlaceTraffic::Sum& sum) {
+  return {{"requests", sum.requests}, {"bytes", sum.bytes}};
+}
+
+}  // namespace
 
 std::string Stats::to_json() const {
   oci::Json list = oci::Json::array();
@@ -13,11 +20,13 @@ std::string Stats::to_json() const {
                     {"resident", image.resident},
                     {"objects", image.objects}});
   }
-  const oci::Json json = {{"bytes_fetched", bytes_fetched},
-                          {"requests", requests},
-                          {"bytes_copied", bytes_copied},
-                          {"chunks_fetched", chunks_fetched},
-                          {"images", list}};
+  oci::Json places = oci::Json::object();
+  for (const auto& [place, one] : traffic) {
+    places[place] = {{"demand", json_of(one.demand)}, {"background", json_of(one.background)}};
+  }
+  const oci::Json json = {
+      {"bytes_fetched", bytes_fetched},   {"requests", requests}, {"bytes_copied", bytes_copied},
+      {"chunks_fetched", chunks_fetched}, {"places", places},     {"images", list}};
   return json.dump(1) + "\n";
 }
 

@@ -20,6 +20,7 @@ struct Stats {
   std::uint64_t requests = 0;
   std::uint64_t bytes_copied = 0;  // chunks taken from other objects of the store
   std::uint64_t chunks_fetched = 0;
+  cas::TrafficByPlace traffic;
   std::vector<NodeImages::ImageStats> images;
 
   std::string to_json() const;

@@ -495,6 +495,7 @@ TEST_F(LazyTest, AMirrorWithAWrongByteCostsNobodyAnError) {
   EXPECT_GT(registry_->count("GET", "/blobs/"), 0U);
   EXPECT_THAT(process_->log(), ::testing::Not(HasSubstr("EIO")));
   EXPECT_THAT(process_->log(), ::testing::Not(HasSubstr("damaged")));
+  EXPECT_EQ(process_->stats()["places"].size(), 2U) << process_->stats().dump();
 }
 
 TEST_F(LazyTest, ReadsThatWaitForARegistryCostFewRequestsAndEndWhenItIsBack) {
