@@ -32,12 +32,13 @@ conformance: tools all
 	$(AS_ROOT) $(CTEST) --test-dir build/dev -L conformance
 demo: tools all ## two versions of a real image: ordinary and converted, side by side
 	$(AS_ROOT) scripts/demo.py
-bench: deps     ## speed of the parts, medians of five, beside a limit in the same run
+bench: tools    ## speed of the parts, medians of five, beside a limit in the same run
 	scripts/tools.py desync
 	cmake --preset bench
-	cmake --build build/bench -j$(JOBS) --target benchmarks imsy-convert
+	cmake --build build/bench -j$(JOBS) --target benchmarks imsy imsy-convert imsy-snapshotter
 	scripts/bench.sh build/bench
 	IMSY_BUILD=$(CURDIR)/build/bench bench/convert.py
+	$(AS_ROOT) IMSY_BUILD=$(CURDIR)/build/bench bench/pull.py
 asan tsan: deps ## unit tests under AddressSanitizer and UBSan, or under ThreadSanitizer
 	cmake --preset $@
 	cmake --build build/$@ -j$(JOBS)

@@ -7,8 +7,7 @@
 //   * A place that gave wrong bytes for a request is not asked for it again, but where it is the
 //     only one, once: what it redirects to may be another server the next time.
 //   * When all have refused, failed or given wrong bytes, the image is located anew, not more often
-//   than every
-//     `locate_interval`.
+//     than every `locate_interval`.
 //   * When that does not help, and a failure may pass, there is an outage. Then one request at a
 //     time finds out whether it is over, after pauses that double and of which half is random. So
 //     an outage costs the same few requests, however many wait for its end.

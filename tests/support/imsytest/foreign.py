@@ -13,16 +13,22 @@ _FIXED = pathlib.Path("/var/lib/containers")
 
 
 class Foreign:
-    """The three tools with storage and configuration of a sandbox's own."""
+    """The three tools with storage and configuration of a sandbox's own.
 
-    def __init__(self, box):
+    partial_pulls: podman fetches of zstd:chunked layers only the files that it lacks.
+    """
+
+    def __init__(self, box, name="foreign", partial_pulls=False):
         self.box = box
-        self._home = box.path("foreign")
+        self._home = box.path(name)
+        self._run = box.short / name
+        self.storage = box.path(name, "storage")
         self._policy = self._home / "policy.json"
         self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         storage = self._home / "storage.conf"
-        storage.write_text(f'[storage]\ndriver = "overlay"\nrunroot = "{box.short}/podman"\n'
-                           f'graphroot = "{self._home}/storage"\n')
+        partial = '[storage.options]\npull_options = {enable_partial_images = "true"}\n'
+        storage.write_text(f'[storage]\ndriver = "overlay"\nrunroot = "{self._run}"\n'
+                           f'graphroot = "{self.storage}"\n{partial if partial_pulls else ""}')
         engine = self._home / "containers.conf"
         engine.write_text('[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n')
         registries = self._home / "registries.conf"
@@ -52,15 +58,18 @@ class Foreign:
         return run([env.tool("umoci"), *words], env=self._environment)
 
     def podman(self, *words):
-        return run([env.tool("podman"), "--tmpdir", self.box.short / "libpod",
+        return run([env.tool("podman"), "--tmpdir", f"{self._run}-tmp",
                     "--runtime", env.tool("runc"), "--conmon", env.tool("conmon"), *words],
                    env=self._environment)
+
+    def podman_pull(self, reference):
+        self.podman("pull", "--quiet", "--tls-verify=false", "--signature-policy", self._policy,
+                    reference)
 
     @contextlib.contextmanager
     def podman_mounted(self, reference):
         """Pulls with podman and mounts; gives the path of the root filesystem."""
-        self.podman("pull", "--quiet", "--tls-verify=false", "--signature-policy", self._policy,
-                    reference)
+        self.podman_pull(reference)
         folder = self.podman("image", "mount", reference).stdout.strip()
         try:
             yield pathlib.Path(folder)

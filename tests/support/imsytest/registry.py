@@ -16,9 +16,10 @@ class Registry:
     """A registry that may be stopped and started again on the same port and storage.
 
     upstream: the URL of another registry, whose pull-through cache this one is.
+    access_log: keep a line of each request, so that they can be counted.
     """
 
-    def __init__(self, box, name="registry", upstream=None):
+    def __init__(self, box, name="registry", upstream=None, access_log=False):
         self.box = box
         self.name = name
         self.port = free_port()
@@ -27,7 +28,7 @@ class Registry:
         self._config = box.folder / f"{name}.yml"
         proxy = f"proxy: {{remoteurl: {json.dumps(upstream)}}}\n" if upstream else ""
         self._config.write_text(f"""version: 0.1
-log: {{level: warn, accesslog: {{disabled: true}}}}
+log: {{level: warn, accesslog: {{disabled: {json.dumps(not access_log)}}}}}
 storage:
   filesystem: {{rootdirectory: {json.dumps(str(self.storage))}}}
   delete: {{enabled: true}}
@@ -45,6 +46,10 @@ http: {{addr: "{self.address}"}}
         if self.child:
             self.child.stop()
             self.child = None
+
+    def requests(self):
+        """Requests so far, as the access log has them."""
+        return self.child.log_text().count(' HTTP/1.1" ')
 
     def reference(self, repository, tag):
         return f"{self.address}/{repository}:{tag}"
