@@ -1,13 +1,8 @@
 // On disk: docs/format/store.md.
 #include "cas/layout.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,6 +10,7 @@
 #include <memory>
 
 #include "common/log.h"
+#include "common/sys.h"
 
 namespace imsy::cas {
 namespace {
@@ -34,8 +30,8 @@ Result<UniqueFd> open_beneath_fd(int dir_fd, const std::string& name, int flags,
   how.mode = mode;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   for (;;) {
-    const long fd = ::syscall(SYS_openat2, dir_fd, name.c_str(), &how, sizeof how);
-    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+    const int fd = sys::openat2(dir_fd, name.c_str(), how);
+    if (fd >= 0) return UniqueFd(fd);
     if (errno != EINTR && errno != EAGAIN) return Error::from_errno(errno, "open " + name);
   }
 }
@@ -46,12 +42,12 @@ struct CloseDir {
 
 // Calls `visit` with every name in the folder but "." and "..".
 Status each_name(UniqueFd folder, const std::function<void(int, const char*)>& visit) {
-  const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(folder.get()));
+  const std::unique_ptr<DIR, CloseDir> dir(sys::fdopendir(folder.get()));
   if (dir == nullptr) return Error::from_errno(errno, "read a folder of the store");
   folder.release();
   for (;;) {
     errno = 0;
-    const dirent* entry = ::readdir(dir.get());
+    const dirent* entry = sys::readdir(dir.get());
     if (entry == nullptr) {
       if (errno != 0) return Error::from_errno(errno, "read a folder of the store");
       return {};
@@ -63,7 +59,7 @@ Status each_name(UniqueFd folder, const std::function<void(int, const char*)>& v
 
 Status check_root(int fd, const std::filesystem::path& root) {
   struct stat st {};
-  if (::fstat(fd, &st) != 0) return Error::from_errno(errno, "stat " + root.string());
+  if (sys::fstat(fd, &st) != 0) return Error::from_errno(errno, "stat " + root.string());
   if (st.st_uid != ::geteuid() || (st.st_mode & 077) != 0) {
     return Error(Errc::kFailedPrecondition,
                  "store " + root.string() +
@@ -71,7 +67,7 @@ Status check_root(int fd, const std::filesystem::path& root) {
                      "chmod 0700");
   }
   struct stat parent {};
-  if (::fstatat(fd, "..", &parent, 0) != 0) {
+  if (sys::fstatat(fd, "..", &parent, 0) != 0) {
     return Error::from_errno(errno, "stat the parent of " + root.string());
   }
   if ((parent.st_mode & 022) != 0 && (parent.st_mode & S_ISVTX) == 0) {
@@ -92,7 +88,7 @@ std::string object_name(const cdc::ObjectId& id) {
 Result<Layout> Layout::open(const std::filesystem::path& root, bool lock) {
   Layout layout;
   layout.root_ = root;
-  if (lock && ::mkdir(root.c_str(), 0700) != 0 && errno != EEXIST) {
+  if (lock && sys::mkdirat(AT_FDCWD, root.c_str(), 0700) != 0 && errno != EEXIST) {
     return Error::from_errno(errno, "create store " + root.string());
   }
   auto fd = open_file(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
@@ -114,22 +110,22 @@ Result<Layout> Layout::open(const std::filesystem::path& root, bool lock) {
 
 Status Layout::take_lock() {
   IMSY_TRY_ASSIGN(lock_, open_beneath("lock", O_RDWR | O_CREAT, 0600));
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+  if (sys::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return Error::from_errno(errno, "lock " + root_.string());
     char text[32] = {};
-    const ssize_t got = ::pread(lock_.get(), text, sizeof text - 1, 0);
+    const ssize_t got = sys::pread(lock_.get(), text, sizeof text - 1, 0);
     std::string holder = got > 0 ? text : "";
     holder = holder.substr(0, holder.find_first_not_of("0123456789"));
     return Error(Errc::kUnavailable, "store " + root_.string() + " is in use by process " +
                                          (holder.empty() ? "(unknown)" : holder));
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(lock_.get(), 0) != 0) return Error::from_errno(errno, "write the lock");
+  if (sys::ftruncate(lock_.get(), 0) != 0) return Error::from_errno(errno, "write the lock");
   return pwrite_all(lock_.get(), as_bytes(pid), 0);
 }
 
 Status Layout::make_folder(const char* name) const {
-  if (::mkdirat(root_fd_.get(), name, 0700) != 0 && errno != EEXIST) {
+  if (sys::mkdirat(root_fd_.get(), name, 0700) != 0 && errno != EEXIST) {
     return Error::from_errno(errno, "create " + (root_ / name).string());
   }
   const auto folder = open_beneath(name, O_PATH | O_DIRECTORY);
@@ -149,7 +145,7 @@ Result<UniqueFd> Layout::open_folder(Place place, const cdc::ObjectId& id, bool 
   auto folder = open_beneath(name, O_PATH | O_DIRECTORY);
   if (folder || !create || folder.error().sys_errno() != ENOENT) return folder;
   IMSY_TRY_ASSIGN(const auto above, open_beneath(folder_name(place), O_PATH | O_DIRECTORY));
-  if (::mkdirat(above.get(), id.hex().substr(0, 2).c_str(), 0700) != 0 && errno != EEXIST) {
+  if (sys::mkdirat(above.get(), id.hex().substr(0, 2).c_str(), 0700) != 0 && errno != EEXIST) {
     return Error::from_errno(errno, "create " + (root_ / name).string());
   }
   return open_beneath(name, O_PATH | O_DIRECTORY);
@@ -162,7 +158,7 @@ Result<UniqueFd> Layout::open_object(Place place, const cdc::ObjectId& id, int a
   bool foreign = false;
   if (fd) {
     struct stat st {};
-    if (::fstat(fd->get(), &st) != 0) return Error::from_errno(errno, "stat " + name);
+    if (sys::fstat(fd->get(), &st) != 0) return Error::from_errno(errno, "stat " + name);
     if (S_ISREG(st.st_mode)) return fd;
     foreign = true;
   } else {
@@ -183,10 +179,10 @@ Result<UniqueFd> Layout::create_partial(const cdc::ObjectId& id, std::uint64_t s
   IMSY_TRY_ASSIGN(UniqueFd fd,
                   open_beneath_fd(folder.get(), name, O_RDWR | O_CREAT | O_EXCL, 0600));
   // Whatever the umask is.
-  if (is_public) ::fchmod(fd.get(), object_mode(Place::kPartial, is_public));
-  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
+  if (is_public) sys::fchmod(fd.get(), object_mode(Place::kPartial, is_public));
+  if (sys::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
     const Error error = Error::from_errno(errno, "set the size of object " + name);
-    ::unlinkat(folder.get(), name.c_str(), 0);
+    sys::unlinkat(folder.get(), name.c_str(), 0);
     return error;
   }
   return fd;
@@ -198,7 +194,8 @@ Status Layout::try_room(std::uint64_t bytes) const {
   // A file system that cannot try says no when it is written to.
   if (!file && unknown(file.error().sys_errno())) return {};
   if (!file) return file.error();
-  if (::fallocate(file->get(), 0, 0, static_cast<off_t>(bytes)) == 0 || unknown(errno)) return {};
+  if (sys::fallocate(file->get(), 0, 0, static_cast<off_t>(bytes)) == 0 || unknown(errno))
+    return {};
   return Error::from_errno(errno, "find room for " + std::to_string(bytes) + " bytes");
 }
 
@@ -207,7 +204,7 @@ Status Layout::move_object(const cdc::ObjectId& id, Place to) const {
   IMSY_TRY_ASSIGN(const auto source, open_folder(from, id, /*create=*/false));
   IMSY_TRY_ASSIGN(const auto target, open_folder(to, id, /*create=*/true));
   const std::string name = object_name(id);
-  if (::renameat(source.get(), name.c_str(), target.get(), name.c_str()) != 0) {
+  if (sys::renameat(source.get(), name.c_str(), target.get(), name.c_str()) != 0) {
     return Error::from_errno(errno, "move object " + name + " to " + folder_name(to));
   }
   return {};
@@ -218,8 +215,8 @@ Status Layout::remove_object(Place place, const cdc::ObjectId& id) const {
   if (!folder && folder.error().code() == Errc::kNotFound) return {};
   if (!folder) return folder.error();
   const std::string name = object_name(id);
-  if (::unlinkat(folder->get(), name.c_str(), 0) == 0 || errno == ENOENT) return {};
-  if (errno == EISDIR && ::unlinkat(folder->get(), name.c_str(), AT_REMOVEDIR) == 0) return {};
+  if (sys::unlinkat(folder->get(), name.c_str(), 0) == 0 || errno == ENOENT) return {};
+  if (errno == EISDIR && sys::unlinkat(folder->get(), name.c_str(), AT_REMOVEDIR) == 0) return {};
   return Error::from_errno(errno, "remove " + std::string(folder_name(place)) + "/" + name);
 }
 
@@ -231,7 +228,7 @@ Status Layout::discard_object(const cdc::ObjectId& id, Discard how) const {
     if (!folder && folder.error().code() == Errc::kNotFound) continue;
     if (!folder) return folder.error();
     const bool moved = how == Discard::kToTrash && trash &&
-                       ::renameat(folder->get(), name.c_str(), trash->get(), name.c_str()) == 0;
+                       sys::renameat(folder->get(), name.c_str(), trash->get(), name.c_str()) == 0;
     if (!moved) IMSY_TRY(remove_object(place, id));
   }
   return {};
@@ -241,14 +238,14 @@ Status Layout::empty_trash() const {
   IMSY_TRY_ASSIGN(auto folder, open_beneath(kTrash, O_RDONLY | O_DIRECTORY));
   Status emptied;
   IMSY_TRY(each_name(std::move(folder), [&](int fd, const char* name) {
-    if (::unlinkat(fd, name, 0) != 0) emptied = Error::from_errno(errno, "empty the trash");
+    if (sys::unlinkat(fd, name, 0) != 0) emptied = Error::from_errno(errno, "empty the trash");
   }));
   return emptied;
 }
 
 Result<Layout::FreeSpace> Layout::free_space() const {
   struct statvfs st {};
-  if (::fstatvfs(root_fd_.get(), &st) != 0) {
+  if (sys::fstatvfs(root_fd_.get(), &st) != 0) {
     return Error::from_errno(errno, "statvfs of " + root_.string());
   }
   return FreeSpace{.bytes = std::uint64_t{st.f_blocks} * st.f_frsize,
@@ -267,7 +264,7 @@ Status Layout::each_object(Place place, const std::function<void(const ObjectFil
       const auto id = Digest::parse_hex(name);
       struct stat st {};
       if (!id || std::string_view(name).substr(0, 2) != hex) return;
-      if (::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
+      if (sys::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
       visit({*id, static_cast<std::uint64_t>(st.st_size),
              static_cast<std::uint64_t>(st.st_blocks) * 512, is_public(st.st_mode)});
     }));
@@ -282,15 +279,15 @@ Status Layout::write_manifest(const Digest& manifest, ByteSpan data) const {
   IMSY_TRY_ASSIGN(const auto fd,
                   open_beneath_fd(folder.get(), temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600));
   Status written = write_all(fd.get(), data);
-  if (written && ::fdatasync(fd.get()) != 0) written = Error::from_errno(errno, "fdatasync");
-  if (written && ::renameat(folder.get(), temporary.c_str(), folder.get(), name.c_str()) != 0) {
+  if (written && sys::fdatasync(fd.get()) != 0) written = Error::from_errno(errno, "fdatasync");
+  if (written && sys::renameat(folder.get(), temporary.c_str(), folder.get(), name.c_str()) != 0) {
     written = Error::from_errno(errno, "rename");
   }
   if (!written) {
-    ::unlinkat(folder.get(), temporary.c_str(), 0);
+    sys::unlinkat(folder.get(), temporary.c_str(), 0);
     return written.error().with_context("keep manifest " + manifest.to_string());
   }
-  if (::fsync(folder.get()) != 0) return Error::from_errno(errno, "fsync manifests");
+  if (sys::fsync(folder.get()) != 0) return Error::from_errno(errno, "fsync manifests");
   return {};
 }
 
@@ -308,10 +305,10 @@ Result<Bytes> Layout::read_manifest(const Digest& manifest, std::uint64_t limit)
 
 Status Layout::remove_manifest(const Digest& manifest) const {
   IMSY_TRY_ASSIGN(const auto folder, open_beneath(kManifests, O_RDONLY | O_DIRECTORY));
-  if (::unlinkat(folder.get(), manifest.hex().c_str(), 0) != 0 && errno != ENOENT) {
+  if (sys::unlinkat(folder.get(), manifest.hex().c_str(), 0) != 0 && errno != ENOENT) {
     return Error::from_errno(errno, "remove manifest " + manifest.to_string());
   }
-  if (::fsync(folder.get()) != 0) return Error::from_errno(errno, "fsync manifests");
+  if (sys::fsync(folder.get()) != 0) return Error::from_errno(errno, "fsync manifests");
   return {};
 }
 
@@ -319,21 +316,21 @@ Result<std::vector<Digest>> Layout::manifests() const {
   IMSY_TRY_ASSIGN(auto folder, open_beneath(kManifests, O_RDONLY | O_DIRECTORY));
   std::vector<Digest> found;
   IMSY_TRY(each_name(std::move(folder), [&](int fd, const char* name) {
-    if (name[0] == '.') ::unlinkat(fd, name, 0);
+    if (name[0] == '.') sys::unlinkat(fd, name, 0);
     if (const auto digest = Digest::parse_hex(name)) found.push_back(*digest);
   }));
   return found;
 }
 
 Status Layout::sync() const {
-  if (::syncfs(root_fd_.get()) != 0) {
+  if (sys::syncfs(root_fd_.get()) != 0) {
     return Error::from_errno(errno, "syncfs of " + root_.string());
   }
   return {};
 }
 
 Status Layout::sync_root() const {
-  if (::fsync(root_fd_.get()) != 0) return Error::from_errno(errno, "fsync " + root_.string());
+  if (sys::fsync(root_fd_.get()) != 0) return Error::from_errno(errno, "fsync " + root_.string());
   return {};
 }
 
@@ -341,19 +338,19 @@ Result<std::string> Layout::set_index_aside() const {
   std::string name;
   for (int n = 1; n <= kBrokenKept; ++n) {
     name = "index.db.broken-" + std::to_string(n);
-    if (::faccessat(root_fd_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) break;
+    if (sys::faccessat(root_fd_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) break;
   }
-  if (::renameat(root_fd_.get(), "index.db", root_fd_.get(), name.c_str()) != 0) {
+  if (sys::renameat(root_fd_.get(), "index.db", root_fd_.get(), name.c_str()) != 0) {
     if (errno != ENOENT) return Error::from_errno(errno, "set the broken index aside");
     name.clear();
   }
   // A log that is not in the database belongs to nothing now, and would spoil a new database.
   for (const char* rest : {"index.db-wal", "index.db-shm"}) {
-    if (::unlinkat(root_fd_.get(), rest, 0) != 0 && errno != ENOENT) {
+    if (sys::unlinkat(root_fd_.get(), rest, 0) != 0 && errno != ENOENT) {
       return Error::from_errno(errno, std::string("remove ") + rest);
     }
   }
-  ::unlinkat(root_fd_.get(), kBrokenMark, 0);
+  sys::unlinkat(root_fd_.get(), kBrokenMark, 0);
   IMSY_TRY(sync_root());
   return name;
 }
@@ -364,7 +361,7 @@ void Layout::mark_index_broken() const {
 }
 
 bool Layout::index_marked_broken() const {
-  return ::faccessat(root_fd_.get(), kBrokenMark, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+  return sys::faccessat(root_fd_.get(), kBrokenMark, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 }  // namespace imsy::cas

@@ -1,7 +1,6 @@
 #include "cas/object.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,13 +8,14 @@
 #include <utility>
 
 #include "common/log.h"
+#include "common/sys.h"
 
 namespace imsy::cas {
 namespace {
 
 Result<mode_t> file_mode(int fd) {
   struct stat st {};
-  if (::fstat(fd, &st) != 0) return Error::from_errno(errno, "stat an object");
+  if (sys::fstat(fd, &st) != 0) return Error::from_errno(errno, "stat an object");
   return st.st_mode;
 }
 
@@ -76,7 +76,7 @@ Status StoredObject::find_file() {
     // It was complete once, and its mode says so.
     IMSY_TRY_ASSIGN(const auto readable, layout_.open_object(Place::kPartial, id_, O_RDONLY));
     IMSY_TRY_ASSIGN(const mode_t mode, file_mode(readable.get()));
-    ::fchmod(readable.get(), object_mode(Place::kPartial, cas::is_public(mode)));
+    sys::fchmod(readable.get(), object_mode(Place::kPartial, cas::is_public(mode)));
     partial = layout_.open_object(Place::kPartial, id_, O_RDWR);
   }
   if (!partial && partial.error().code() != Errc::kNotFound) return partial.error();
@@ -86,7 +86,7 @@ Status StoredObject::find_file() {
 
 Status StoredObject::use_partial(UniqueFd file) {
   IMSY_TRY_ASSIGN(const std::uint64_t size, file_size(file.get()));
-  if (size != size_ && ::ftruncate(file.get(), static_cast<off_t>(size_)) != 0) {
+  if (size != size_ && sys::ftruncate(file.get(), static_cast<off_t>(size_)) != 0) {
     return Error::from_errno(errno, "set the size of object " + id_.hex());
   }
   where_ = Where::kPartial;
@@ -148,7 +148,7 @@ bool StoredObject::has_chunk(std::uint32_t index) {
 bool StoredObject::holds(std::uint32_t index, int fd) const {
   const cdc::Chunk& chunk = chunks_[index];
   // A hole is the common case in a partial object, and cheap to find. No SEEK_DATA, no hint.
-  const off_t data = ::lseek(fd, static_cast<off_t>(chunk.object_offset), SEEK_DATA);
+  const off_t data = sys::lseek(fd, static_cast<off_t>(chunk.object_offset), SEEK_DATA);
   if (data < 0 && errno == ENXIO) return false;
   if (data >= static_cast<off_t>(chunk.object_offset + chunk.size)) return false;
   thread_local Bytes buffer;
@@ -185,7 +185,7 @@ Status StoredObject::finish() {
   MutexLock lock(mu_);
   if (missing_ != 0 || complete_) return {};
   if (where_ == Where::kPartial) {
-    ::fchmod(file_.get(), object_mode(Place::kObjects, is_public()));
+    sys::fchmod(file_.get(), object_mode(Place::kObjects, is_public()));
     IMSY_TRY(layout_.move_object(id_, Place::kObjects));
     where_ = Where::kObjects;
   }
@@ -254,7 +254,7 @@ Result<int> StoredObject::writable() {
   }
   if (may_write_) return file_.get();
   if (!writable_) {
-    ::fchmod(file_.get(), object_mode(Place::kPartial, is_public()));
+    sys::fchmod(file_.get(), object_mode(Place::kPartial, is_public()));
     IMSY_TRY_ASSIGN(writable_, layout_.open_object(Place::kPartial, id_, O_RDWR));
   }
   return writable_.get();
@@ -273,7 +273,7 @@ Status StoredObject::claim(const std::string& trust_domain) {
 Status StoredObject::mix() {
   if (trust_domain_ == kSharedWithNobody) return {};
   if (is_public() && where_ != Where::kNowhere &&
-      ::fchmod(file_.get(), object_mode(Place::kPartial, false)) != 0) {
+      sys::fchmod(file_.get(), object_mode(Place::kPartial, false)) != 0) {
     return Error::from_errno(errno, "take object " + id_.hex() + " from the public ones");
   }
   IMSY_TRY(index_.set_mixed(id_));

@@ -1,13 +1,14 @@
 #include "common/io.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <system_error>
+
+#include "common/sys.h"
 
 namespace imsy {
 namespace {
@@ -39,7 +40,7 @@ Result<UniqueFd> open_file(const std::filesystem::path& path, int flags, mode_t 
 
 Result<UniqueFd> open_file_at(int dir_fd, const std::string& name, int flags, mode_t mode) {
   for (;;) {
-    const int fd = ::openat(dir_fd, name.c_str(), flags | O_CLOEXEC, mode);
+    const int fd = sys::openat(dir_fd, name.c_str(), flags | O_CLOEXEC, mode);
     if (fd >= 0) return UniqueFd(fd);
     if (errno != EINTR) return Error::from_errno(errno, "open " + name);
   }
@@ -47,7 +48,7 @@ Result<UniqueFd> open_file_at(int dir_fd, const std::string& name, int flags, mo
 
 Status pread_all(int fd, std::span<std::byte> buffer, std::uint64_t offset) {
   while (!buffer.empty()) {
-    const ssize_t n = ::pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(offset));
+    const ssize_t n = sys::pread(fd, buffer.data(), buffer.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Error::from_errno(errno, "read");
     if (n == 0) return Error(Errc::kCorrupt, "read: the file ends too early");
@@ -59,7 +60,7 @@ Status pread_all(int fd, std::span<std::byte> buffer, std::uint64_t offset) {
 
 Status pwrite_all(int fd, ByteSpan data, std::uint64_t offset) {
   while (!data.empty()) {
-    const ssize_t n = ::pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
+    const ssize_t n = sys::pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Error::from_errno(errno, "write");
     data = data.subspan(static_cast<std::size_t>(n));
@@ -70,7 +71,7 @@ Status pwrite_all(int fd, ByteSpan data, std::uint64_t offset) {
 
 Status write_all(int fd, ByteSpan data) {
   while (!data.empty()) {
-    const ssize_t n = ::write(fd, data.data(), data.size());
+    const ssize_t n = sys::write(fd, data.data(), data.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Error::from_errno(errno, "write");
     data = data.subspan(static_cast<std::size_t>(n));
@@ -80,7 +81,7 @@ Status write_all(int fd, ByteSpan data) {
 
 Result<std::size_t> read_some(int fd, std::span<std::byte> buffer) {
   for (;;) {
-    const ssize_t n = ::read(fd, buffer.data(), buffer.size());
+    const ssize_t n = sys::read(fd, buffer.data(), buffer.size());
     if (n >= 0) return static_cast<std::size_t>(n);
     if (errno != EINTR) return Error::from_errno(errno, "read");
   }
@@ -104,13 +105,13 @@ Result<Bytes> read_file(const std::filesystem::path& path, std::uint64_t limit) 
 
 Result<std::uint64_t> file_size(int fd) {
   struct stat st {};
-  if (::fstat(fd, &st) != 0) return Error::from_errno(errno, "fstat");
+  if (sys::fstat(fd, &st) != 0) return Error::from_errno(errno, "fstat");
   return static_cast<std::uint64_t>(st.st_size);
 }
 
 Status sync_directory(const std::filesystem::path& path) {
   IMSY_TRY_ASSIGN(auto fd, open_file(path, O_RDONLY | O_DIRECTORY));
-  if (::fsync(fd.get()) != 0) return Error::from_errno(errno, "fsync " + path.string());
+  if (sys::fsync(fd.get()) != 0) return Error::from_errno(errno, "fsync " + path.string());
   return {};
 }
 
@@ -146,7 +147,7 @@ Result<AtomicFile> AtomicFile::create(const std::filesystem::path& target, mode_
 }
 
 AtomicFile::~AtomicFile() {
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (!temporary_.empty()) sys::unlinkat(AT_FDCWD, temporary_.c_str(), 0);
 }
 
 // Gives an unnamed file the target's name, or a temporary one when the target exists: only rename
@@ -154,7 +155,7 @@ AtomicFile::~AtomicFile() {
 Status AtomicFile::link() {
   const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());
   const auto link_as = [&](const std::filesystem::path& name) {
-    return ::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
+    return sys::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0;
   };
   if (link_as(target_)) return {};
   if (errno != EEXIST) return Error::from_errno(errno, "link " + target_.string());
@@ -165,11 +166,12 @@ Status AtomicFile::link() {
 }
 
 Status AtomicFile::commit(bool durable) {
-  if (durable && ::fdatasync(fd_.get()) != 0) {
+  if (durable && sys::fdatasync(fd_.get()) != 0) {
     return Error::from_errno(errno, "fdatasync " + target_.string());
   }
   if (temporary_.empty()) IMSY_TRY(link());
-  if (!temporary_.empty() && ::rename(temporary_.c_str(), target_.c_str()) != 0) {
+  if (!temporary_.empty() &&
+      sys::renameat(AT_FDCWD, temporary_.c_str(), AT_FDCWD, target_.c_str()) != 0) {
     return Error::from_errno(errno, "rename to " + target_.string());
   }
   temporary_.clear();
@@ -185,7 +187,7 @@ Status replace_file(const std::filesystem::path& path, ByteSpan data, mode_t mod
 }
 
 Result<UniqueFd> anonymous_file(const std::filesystem::path& dir) {
-  const int fd = ::open(dir.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  const int fd = sys::openat(AT_FDCWD, dir.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd >= 0) return UniqueFd(fd);
   if (errno != EOPNOTSUPP && errno != EISDIR) {
     return Error::from_errno(errno, "create a temporary file in " + dir.string());
