@@ -133,6 +133,8 @@ class Index {
                               const std::function<Status()>& remove_file);
   // Hints of objects that are not known any more. Goes over all of them.
   Status drop_stale_chunks();
+  // Owners and rights that refer to nothing.
+  Status drop_dangling_rows();
 
   // --- after a crash
   // All that the files say is in the index: from now on, durably, it is built.

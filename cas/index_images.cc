@@ -194,6 +194,17 @@ Status Index::drop_stale_chunks() {
   return {};
 }
 
+Status Index::drop_dangling_rows() {
+  MutexLock lock(write_mu_);
+  return durably([&]() -> Status {
+    IMSY_TRY(
+        writer_->database.run("DELETE FROM access WHERE object NOT IN (SELECT row FROM object);"
+                              "DELETE FROM owner WHERE object NOT IN (SELECT row FROM object) OR "
+                              "image NOT IN (SELECT row FROM image)"));
+    return {};
+  });
+}
+
 Status Index::adopt(const std::vector<Layout::ObjectFile>& files) {
   MutexLock lock(write_mu_);
   Writer& writer = *writer_;

@@ -83,6 +83,16 @@ std::string object_name(const cdc::ObjectId& id) {
   return id.hex();
 }
 
+Layout::ObjectFile describe(const cdc::ObjectId& id, const struct stat& st) {
+  return {.id = id,
+          .size = static_cast<std::uint64_t>(st.st_size),
+          .allocated = static_cast<std::uint64_t>(st.st_blocks) * 512,
+          .is_public = is_public(st.st_mode),
+          .mode = st.st_mode,
+          .device = st.st_dev,
+          .inode = st.st_ino};
+}
+
 }  // namespace
 
 Result<Layout> Layout::open(const std::filesystem::path& root, bool lock) {
@@ -255,21 +265,36 @@ Result<Layout::FreeSpace> Layout::free_space() const {
 }
 
 Status Layout::each_object(Place place, const std::function<void(const ObjectFile&)>& visit) const {
-  for (int high = 0; high < 256; ++high) {
-    static constexpr char kDigits[] = "0123456789abcdef";
-    const std::string hex{kDigits[high / 16], kDigits[high % 16]};
-    auto folder = open_beneath(std::string(folder_name(place)) + "/" + hex, O_RDONLY | O_DIRECTORY);
-    if (!folder) continue;  // most often: not made yet
-    IMSY_TRY(each_name(std::move(*folder), [&](int fd, const char* name) {
-      const auto id = Digest::parse_hex(name);
-      struct stat st {};
-      if (!id || std::string_view(name).substr(0, 2) != hex) return;
-      if (sys::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) return;
-      visit({*id, static_cast<std::uint64_t>(st.st_size),
-             static_cast<std::uint64_t>(st.st_blocks) * 512, is_public(st.st_mode)});
+  for (unsigned folder = 0; folder < kFolders; ++folder) {
+    IMSY_TRY(each_in_folder(place, folder, [&](const ObjectFile& file) {
+      if (S_ISREG(file.mode)) visit(file);
     }));
   }
   return {};
+}
+
+Status Layout::each_in_folder(Place place, unsigned folder,
+                              const std::function<void(const ObjectFile&)>& visit) const {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  const std::string hex{kDigits[folder / 16], kDigits[folder % 16]};
+  auto opened = open_beneath(std::string(folder_name(place)) + "/" + hex, O_RDONLY | O_DIRECTORY);
+  if (!opened) return {};  // most often: not made yet
+  return each_name(std::move(*opened), [&](int fd, const char* name) {
+    const auto id = Digest::parse_hex(name);
+    struct stat st {};
+    if (!id || std::string_view(name).substr(0, 2) != hex) return;
+    if (sys::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) visit(describe(*id, st));
+  });
+}
+
+Result<Layout::ObjectFile> Layout::look_at(Place place, const cdc::ObjectId& id) const {
+  IMSY_TRY_ASSIGN(const auto folder, open_folder(place, id, /*create=*/false));
+  const std::string name = object_name(id);
+  struct stat st {};
+  if (sys::fstatat(folder.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+    return Error::from_errno(errno, "look at " + std::string(folder_name(place)) + "/" + name);
+  }
+  return describe(id, st);
 }
 
 Status Layout::write_manifest(const Digest& manifest, ByteSpan data) const {

@@ -70,9 +70,18 @@ class Layout {
     std::uint64_t size = 0;       // bytes
     std::uint64_t allocated = 0;  // bytes on disk
     bool is_public = false;
+    mode_t mode = 0;  // with its type
+    dev_t device = 0;
+    ino_t inode = 0;
   };
+  // What stands at the object's name, whatever it is. kNotFound.
+  Result<ObjectFile> look_at(Place place, const cdc::ObjectId& id) const;
   // Every regular file with the name of an object, in no order.
   Status each_object(Place place, const std::function<void(const ObjectFile&)>& visit) const;
+  // The same for one of the 256 folders, and with what is no regular file.
+  static constexpr unsigned kFolders = 256;
+  Status each_in_folder(Place place, unsigned folder,
+                        const std::function<void(const ObjectFile&)>& visit) const;
 
   // --- manifests
   // Durable and atomic: afterwards the file holds `data`, also after a power cut.

@@ -157,8 +157,15 @@ bool StoredObject::holds(std::uint32_t index, int fd) const {
 }
 
 bool StoredObject::verify(std::uint32_t index) {
-  if (holds(index, fd())) {
-    if (set_present(index)) ignore(finish(), "has_chunk() tries again");
+  const int file = fd();
+  if (holds(index, file)) {
+    bool last = false;
+    {
+      MutexLock lock(mu_);
+      if (!is_current(file)) return false;
+      last = set_present(index);
+    }
+    if (last) ignore(finish(), "has_chunk() tries again");
     return true;
   }
   {
@@ -200,8 +207,11 @@ Status StoredObject::read(std::uint64_t offset, std::span<std::byte> buffer) {
     return Error(Errc::kInvalid, "object " + id_.hex() + ": a range beyond its end");
   }
   if (buffer.empty()) return {};
-  Status read = fd() < 0 ? Status(Error(Errc::kNotFound, "nothing of it is there"))
-                         : pread_all(fd(), buffer, offset);
+  const int file = fd();
+  if (file < 0 || lacks(offset, buffer.size())) {
+    return Error(Errc::kNotFound, "object " + id_.hex() + ": it was lost meanwhile");
+  }
+  const Status read = pread_all(file, buffer, offset);
   if (read) return {};
   // The disk does not give back what was put there: the chunks are to be fetched again.
   for (std::uint32_t i = chunk_at(offset);
@@ -209,6 +219,16 @@ Status StoredObject::read(std::uint64_t offset, std::span<std::byte> buffer) {
     lose(i, read.error().message());
   }
   return read.error().with_context("object " + id_.hex());
+}
+
+// Whether a chunk of the range is absent. A file that is new has the holes of a new one only after
+// its chunks were set so.
+bool StoredObject::lacks(std::uint64_t offset, std::uint64_t size) const {
+  for (std::uint32_t i = chunk_at(offset);
+       i < chunks_.size() && chunks_[i].object_offset < offset + size; ++i) {
+    if (states_[i].load(std::memory_order_acquire) == kAbsent) return true;
+  }
+  return false;
 }
 
 void StoredObject::reject(std::uint64_t offset) {
@@ -235,6 +255,40 @@ void StoredObject::lose(std::uint32_t index, std::string_view why) {
     log::warn("store {}: object {} cannot be set aside: {}", layout_.root().string(), id_.hex(),
               left.error().message());
   }
+}
+
+Status StoredObject::take_off(std::span<const std::uint32_t> bad, std::string_view why) {
+  {
+    MutexLock lock(mu_);
+    if (where_ == Where::kNowhere) return {};
+    if (where_ == Where::kObjects && !has_its_name()) return begin_anew();
+  }
+  for (const std::uint32_t index : bad) lose(index, why);
+  return {};
+}
+
+bool StoredObject::has_its_name() const {
+  struct stat st {};
+  const auto found = layout_.look_at(Place::kObjects, id_);
+  return found && sys::fstat(file_.get(), &st) == 0 && found->device == st.st_dev &&
+         found->inode == st.st_ino && found->size == size_;
+}
+
+Status StoredObject::begin_anew() {
+  log::warn("store {}: object {} is lost: its file is gone, or another one stands in its place",
+            layout_.root().string(), id_.hex());
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    if (states_[i].exchange(kAbsent) == kPresent) ++missing_;
+  }
+  complete_ = false;
+  IMSY_TRY(index_.distrust(id_));
+  IMSY_TRY(layout_.remove_object(Place::kObjects, id_));
+  where_ = Where::kNowhere;
+  may_write_ = false;
+  fd_ = -1;
+  retired_.push_back(std::move(file_));
+  if (writable_) retired_.push_back(std::move(writable_));
+  return {};
 }
 
 Status StoredObject::leave_objects() {
@@ -335,7 +389,15 @@ Status StoredObject::write(std::uint32_t index, ByteSpan raw, const std::string&
   }
   // A small file's chunk needs no row: the object's name follows from it.
   if (chunks_.size() > 1) index_.add_chunk(chunk.digest, row, chunk.object_offset);
-  return set_present(index) ? finish() : Status();
+  bool last = false;
+  {
+    MutexLock lock(mu_);
+    if (!is_current(file)) {
+      return Error(Errc::kUnavailable, "object " + id_.hex() + ": its file was lost meanwhile");
+    }
+    last = set_present(index);
+  }
+  return last ? finish() : Status();
 }
 
 }  // namespace imsy::cas

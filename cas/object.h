@@ -21,6 +21,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,9 @@ class StoredObject {
   Status put(std::uint32_t index, ByteSpan raw, const std::string& trust_domain, Rights& rights);
   // The chunk at `offset` is not what it should be, as somebody found who read it.
   void reject(std::uint64_t offset);
+  // These chunks are not on the disk as they should be: they are missing from now on. So is all of
+  // it when at the object's name stands another file, none, or one of another size.
+  Status take_off(std::span<const std::uint32_t> bad, std::string_view why);
 
  private:
   enum class Where { kNowhere, kPartial, kObjects };
@@ -78,10 +82,17 @@ class StoredObject {
   bool set_present(std::uint32_t index);
   Status finish();
   void lose(std::uint32_t index, std::string_view why);
+  bool has_its_name() const IMSY_REQUIRES(mu_);
+  Status begin_anew() IMSY_REQUIRES(mu_);
+  // Whether what is read from or written to the descriptor is still what the object has.
+  bool is_current(int file) const IMSY_REQUIRES(mu_) {
+    return file == fd() || (writable_ && file == writable_.get());
+  }
   Status leave_objects() IMSY_REQUIRES(mu_);
   Result<int> writable() IMSY_REQUIRES(mu_);
   Status write(std::uint32_t index, ByteSpan raw, const std::string& trust_domain);
   std::uint32_t chunk_at(std::uint64_t offset) const;
+  bool lacks(std::uint64_t offset, std::uint64_t size) const;
 
   // Constant after construction.
   const Layout& layout_;
@@ -94,13 +105,15 @@ class StoredObject {
   std::unique_ptr<std::atomic<std::uint8_t>[]> states_;  // ChunkState of each chunk
   std::atomic<std::uint32_t> missing_;                   // chunks that are not kPresent
   std::atomic<bool> complete_{false};
-  std::atomic<int> fd_{-1};  // of file_; set once
+  std::atomic<int> fd_{-1};  // of file_
 
   Mutex mu_;
   Where where_ IMSY_GUARDED_BY(mu_) = Where::kNowhere;
-  UniqueFd file_ IMSY_GUARDED_BY(mu_);           // never replaced, so that fd() stays valid
+  UniqueFd file_ IMSY_GUARDED_BY(mu_);
   UniqueFd writable_ IMSY_GUARDED_BY(mu_);       // of the same file, when file_ is for reading only
   bool may_write_ IMSY_GUARDED_BY(mu_) = false;  // file_ is
+  // Of files that are not the object's any more, but may still be read from or written to.
+  std::vector<UniqueFd> retired_ IMSY_GUARDED_BY(mu_);
   // The one for which all bytes in the file were brought, or kSharedWithNobody; none: there is no
   // file and nothing on record.
   std::optional<std::string> trust_domain_ IMSY_GUARDED_BY(mu_);

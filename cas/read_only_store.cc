@@ -40,6 +40,10 @@ class ReadOnlyStore final : public Store {
     return std::vector<bool>(chunks.size());
   }
   Result<Collected> collect() override { return refused(); }
+  Result<CheckSummary> check(const CheckOptions&, const CheckEvents&,
+                             const std::stop_token&) override {
+    return refused();
+  }
   Result<StoreStats> stats() override {
     // Without a log nobody has the index open, and a database of our own would only leave one.
     std::error_code ignored;

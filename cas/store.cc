@@ -7,6 +7,7 @@
 #include <atomic>
 #include <unordered_map>
 
+#include "cas/checker.h"
 #include "cas/cleaner.h"
 #include "cas/image_file.h"
 #include "cas/index.h"
@@ -46,8 +47,11 @@ class LiveStore final : public Store {
                                   const std::string& trust_domain) override;
   Result<Collected> collect() override { return cleaner_->collect_all(); }
   Result<StoreStats> stats() override;
+  Result<CheckSummary> check(const CheckOptions& options, const CheckEvents& events,
+                             const std::stop_token& stop) override;
 
  private:
+  Status own_again(const Digest& manifest);
   // Runs `work`; when it finds no room, makes some, and runs it once more, while there is any.
   template <typename Work>
   Status with_room(std::uint64_t bytes, Work work);
@@ -293,6 +297,36 @@ Result<StoreStats> LiveStore::stats() {
   IMSY_TRY(index_->stats(stats));
   IMSY_TRY(add_partial_stats(layout_, stats));
   return stats;
+}
+
+// --- checking
+
+Result<CheckSummary> LiveStore::check(const CheckOptions& options, const CheckEvents& events,
+                                      const std::stop_token& stop) {
+  ignore(index_->flush(), "what cannot be written now is looked at with the queue");
+  const Checker::Hands hands{
+      .take_off = [this](const cdc::Manifest& manifest, std::uint32_t object,
+                         std::span<const std::uint32_t> bad, std::string_view why) -> Status {
+        IMSY_TRY_ASSIGN(const auto stored, open_stored(manifest, object));
+        return stored->take_off(bad, why);
+      },
+      .discard = [this](const cdc::ObjectId& id) { return discard(id, Layout::Discard::kAtOnce); },
+      .is_open = [this](const cdc::ObjectId& id) { return find_open(id) != nullptr; },
+      .own_again = [this](const Digest& manifest) { return own_again(manifest); },
+  };
+  return Checker(layout_, *index_, hands, options, events, stop).run();
+}
+
+// Makes the image the owner of its objects, and of nothing else.
+Status LiveStore::own_again(const Digest& manifest) {
+  MutexLock lock(images_mu_);
+  {
+    MutexLock domains_lock(domains_mu_);
+    if (!domains_.contains(manifest)) return {};  // removed meanwhile
+  }
+  IMSY_TRY_ASSIGN(const StoredImage image, read_image(layout_, manifest));
+  IMSY_TRY(index_->remove_image(manifest));
+  return index_->add_image({manifest, image.anchor_text, image.trust_domain}, *image.manifest);
 }
 
 }  // namespace

@@ -23,9 +23,11 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
+#include "cas/check.h"
 #include "cdc/manifest.h"
 #include "common/io.h"
 #include "common/result.h"
@@ -149,6 +151,13 @@ class Store {
   virtual Result<Collected> collect() = 0;
 
   virtual Result<StoreStats> stats() = 0;
+
+  // Goes over manifests, objects, index and rights, and reports what does not fit together. With
+  // `repair`, content that is bad is off the record afterwards, durably, so that it is fetched
+  // again, and is missing for those who have it open. Takes hours when it reads the data of a large
+  // store. kCancelled: stopped.
+  virtual Result<CheckSummary> check(const CheckOptions& options, const CheckEvents& events,
+                                     const std::stop_token& stop) = 0;
 };
 
 }  // namespace imsy::cas

@@ -62,6 +62,10 @@ class FaultyStore final : public Store {
   }
   Result<Collected> collect() override { return store_.collect(); }
   Result<StoreStats> stats() override { return store_.stats(); }
+  Result<CheckSummary> check(const CheckOptions& options, const CheckEvents& events,
+                             const std::stop_token& stop) override {
+    return store_.check(options, events, stop);
+  }
 
  private:
   void set(std::optional<Error>& which, std::optional<Error> error) {
