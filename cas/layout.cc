@@ -278,13 +278,20 @@ Status Layout::each_in_folder(Place place, unsigned folder,
   static constexpr char kDigits[] = "0123456789abcdef";
   const std::string hex{kDigits[folder / 16], kDigits[folder % 16]};
   auto opened = open_beneath(std::string(folder_name(place)) + "/" + hex, O_RDONLY | O_DIRECTORY);
-  if (!opened) return {};  // most often: not made yet
-  return each_name(std::move(*opened), [&](int fd, const char* name) {
+  if (!opened && opened.error().code() == Errc::kNotFound) return {};  // not made yet
+  if (!opened) return opened.error();
+  Status seen;
+  IMSY_TRY(each_name(std::move(*opened), [&](int fd, const char* name) {
     const auto id = Digest::parse_hex(name);
     struct stat st {};
     if (!id || std::string_view(name).substr(0, 2) != hex) return;
-    if (sys::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) visit(describe(*id, st));
-  });
+    if (sys::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+      visit(describe(*id, st));
+    } else if (errno != ENOENT) {
+      seen = Error::from_errno(errno, "look at " + std::string(name));
+    }
+  }));
+  return seen;
 }
 
 Result<Layout::ObjectFile> Layout::look_at(Place place, const cdc::ObjectId& id) const {

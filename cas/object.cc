@@ -212,7 +212,8 @@ Status StoredObject::read(std::uint64_t offset, std::span<std::byte> buffer) {
     return Error(Errc::kNotFound, "object " + id_.hex() + ": it was lost meanwhile");
   }
   const Status read = pread_all(file, buffer, offset);
-  if (read) return {};
+  // Without memory nothing is known of the disk.
+  if (read || read.error().code() == Errc::kUnavailable) return read;
   // The disk does not give back what was put there: the chunks are to be fetched again.
   for (std::uint32_t i = chunk_at(offset);
        i < chunks_.size() && chunks_[i].object_offset < offset + buffer.size(); ++i) {

@@ -72,6 +72,8 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
   std::size_t lost = 0;
   for (const Digest& manifest : manifests) {
     const auto image = read_image(layout, manifest);
+    // Out of descriptors or memory: the next start finds it.
+    if (!image && image.error().code() == Errc::kUnavailable) return image.error();
     if (!image) {
       ++lost;
       log::warn("store {}: {}", layout.root().string(), image.error().message());

@@ -15,7 +15,9 @@ Error error_of(sqlite3* database, int code) {
   std::string message = "index.db: ";
   message += database != nullptr ? sqlite3_errmsg(database) : sqlite3_errstr(code);
   Errc kind = Errc::kInternal;
+  if (code == SQLITE_IOERR_NOMEM) code = SQLITE_NOMEM;
   switch (code & 0xff) {
+    case SQLITE_NOMEM: kind = Errc::kUnavailable; break;
     case SQLITE_FULL: kind = Errc::kNoSpace; break;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:

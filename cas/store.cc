@@ -274,7 +274,7 @@ Result<std::optional<Bytes>> LiveStore::find_chunk(const cdc::Chunk& chunk,
       index_->touch(place.object);
       return std::optional(std::move(*bytes));
     }
-    // Out of descriptors is no fault of the place.
+    // Out of descriptors or memory is no fault of the place.
     if (!bytes && bytes.error().code() == Errc::kUnavailable) return bytes.error();
     index_->drop_chunk(chunk.digest, place);
     if (const auto open = find_open(place.object)) {

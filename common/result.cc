@@ -43,6 +43,7 @@ Error Error::from_errno(int err, std::string_view what) {
     case EHOSTUNREACH:
     case EMFILE:
     case ENFILE:
+    case ENOMEM:
     case EAGAIN: code = Errc::kUnavailable; break;
     case ETIMEDOUT: code = Errc::kTimeout; break;
     case EBUSY:

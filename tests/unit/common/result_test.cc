@@ -64,15 +64,25 @@ TEST(ErrorTest, ContextGoesBeforeTheMessage) {
 
 TEST(ErrorTest, ErrnoDecidesTheKind) {
   const std::pair<int, Errc> kinds[] = {
-      {ENOENT, Errc::kNotFound},      {ENOTDIR, Errc::kNotFound},
-      {EEXIST, Errc::kAlreadyExists}, {ENOSPC, Errc::kNoSpace},
-      {EDQUOT, Errc::kNoSpace},       {EACCES, Errc::kDenied},
-      {EPERM, Errc::kDenied},         {EROFS, Errc::kDenied},
-      {EINVAL, Errc::kInvalid},       {ENAMETOOLONG, Errc::kInvalid},
-      {ELOOP, Errc::kInvalid},        {ECONNREFUSED, Errc::kUnavailable},
-      {EMFILE, Errc::kUnavailable},   {EAGAIN, Errc::kUnavailable},
-      {ETIMEDOUT, Errc::kTimeout},    {EBUSY, Errc::kFailedPrecondition},
-      {EIO, Errc::kInternal},         {12345, Errc::kInternal},
+      {ENOENT, Errc::kNotFound},
+      {ENOTDIR, Errc::kNotFound},
+      {EEXIST, Errc::kAlreadyExists},
+      {ENOSPC, Errc::kNoSpace},
+      {EDQUOT, Errc::kNoSpace},
+      {EACCES, Errc::kDenied},
+      {EPERM, Errc::kDenied},
+      {EROFS, Errc::kDenied},
+      {EINVAL, Errc::kInvalid},
+      {ENAMETOOLONG, Errc::kInvalid},
+      {ELOOP, Errc::kInvalid},
+      {ECONNREFUSED, Errc::kUnavailable},
+      {EMFILE, Errc::kUnavailable},
+      {ENOMEM, Errc::kUnavailable},
+      {EAGAIN, Errc::kUnavailable},
+      {ETIMEDOUT, Errc::kTimeout},
+      {EBUSY, Errc::kFailedPrecondition},
+      {EIO, Errc::kInternal},
+      {12345, Errc::kInternal},
   };
   for (const auto& [number, kind] : kinds) {
     const Error error = Error::from_errno(number, "open /x");
