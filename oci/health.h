@@ -10,6 +10,7 @@
 // Threads: all methods from any thread; none waits.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -52,9 +53,14 @@ class HostHealth {
   void body_ended(Time now, std::uint64_t bytes);
   Cost cost() const;
 
+  // Whether it has answered by HTTP/2 the last time, so that requests share a connection.
+  void shares_connections(bool shares) { shares_connections_ = shares; }
+  bool shares_connections() const { return shares_connections_; }
+
  private:
   bool ailing() const IMSY_REQUIRES(mu_);
 
+  std::atomic<bool> shares_connections_{false};
   mutable Mutex mu_;
   Time not_before_ IMSY_GUARDED_BY(mu_){};
   std::uint32_t failures_ IMSY_GUARDED_BY(mu_) = 0;  // a bit per answer, the latest lowest

@@ -35,7 +35,7 @@ constexpr std::size_t kHeaderBytesLimit = 64u << 10;
 constexpr std::size_t kHeaderLinesLimit = 128;
 constexpr int kInterimLimit = 10;
 constexpr std::uint64_t kErrorBodyLimit = 64u << 10;
-constexpr std::size_t kIdleHandles = 32;
+constexpr unsigned kStreamsPerHost = 32;   // open at once where HTTP/2 is spoken
 constexpr std::size_t kOriginsMax = 1024;  // whose health is kept while nobody asks them
 constexpr long kReceiveBuffer = 128L << 10;
 constexpr long kSendBuffer = 256L << 10;
@@ -181,6 +181,8 @@ bool Transfer::take_header(std::string_view line) {
   }
   if (line.starts_with("HTTP/")) {
     if (++status_lines > kInterimLimit + 1) return fail(Errc::kInvalid, "too many interim answers");
+    // What may pause has asked for HTTP/1.1.
+    if (!request.should_pause) health->shares_connections(line.starts_with("HTTP/2"));
     response.headers.clear();
     const std::size_t space = line.find(' ');
     const std::string code(line.substr(std::min(space, line.size() - 1) + 1, 3));
@@ -386,6 +388,9 @@ void set_request(Transfer& transfer, const HttpOptions& options) {
   // connection of its own.
   set(easy, CURLOPT_HTTP_VERSION,
       static_cast<long>(request.should_pause ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
+  // Whether a connection can be shared is known when TLS has been agreed on; without TLS only the
+  // first answer would say so.
+  set(easy, CURLOPT_PIPEWAIT, transfer.origin.starts_with("https:") ? 1L : 0L);
   set(easy, CURLOPT_NOSIGNAL, 1L);
   set(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   set(easy, CURLOPT_BUFFERSIZE, kReceiveBuffer);
@@ -479,6 +484,7 @@ struct HttpClient::Impl {
     bool stopping = false;
   };
   struct Origin {
+    std::shared_ptr<HostHealth> health;
     unsigned open = 0;
     std::deque<TransferPtr> waiting;
   };
@@ -487,6 +493,7 @@ struct HttpClient::Impl {
   void run();
   void step(Inbox inbox);
   void accept(TransferPtr transfer);
+  bool has_room(const Origin& origin) const;
   void open(TransferPtr transfer);
   void close(RequestId id, Result<void> outcome);
   void release(Transfer& transfer);
@@ -516,7 +523,6 @@ struct HttpClient::Impl {
   std::unordered_map<RequestId, TransferPtr> open_;
   std::map<std::string, Origin> origins_;
   Timers timers_;
-  std::vector<CURL*> idle_handles_;
 
   std::thread thread_;  // last: everything above is there when it starts
 };
@@ -526,6 +532,8 @@ HttpClient::Impl::Impl(const HttpOptions& client_options)
   if (multi == nullptr) std::abort();
   curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS,
                     static_cast<long>(std::max(4u, options.connections_per_host) * 4));
+  curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS,
+                    static_cast<long>(std::max(1u, options.connections_per_host)));
   thread_ = std::thread([this] { run(); });
 }
 
@@ -544,7 +552,6 @@ HttpClient::Impl::~Impl() {
   curl_multi_wakeup(multi);
   thread_.join();
   drain();
-  for (CURL* easy : idle_handles_) curl_easy_cleanup(easy);
   curl_multi_cleanup(multi);
 }
 
@@ -645,9 +652,10 @@ void HttpClient::Impl::accept(TransferPtr transfer) {
     transfer->done(prepared.error());
     return;
   }
-  transfer->health = health(transfer->origin);
   Origin& origin = origins_[transfer->origin];
-  if (origin.open < std::max(1u, options.connections_per_host)) {
+  if (origin.health == nullptr) origin.health = health(transfer->origin);
+  transfer->health = origin.health;
+  if (has_room(origin)) {
     ++origin.open;
     open(std::move(transfer));
   } else {
@@ -655,15 +663,17 @@ void HttpClient::Impl::accept(TransferPtr transfer) {
   }
 }
 
+bool HttpClient::Impl::has_room(const Origin& origin) const {
+  const unsigned connections = std::max(1u, options.connections_per_host);
+  return origin.open < (origin.health->shares_connections() ? std::max(connections, kStreamsPerHost)
+                                                            : connections);
+}
+
 void HttpClient::Impl::open(TransferPtr transfer) {
   const RequestId id = transfer->id;
-  if (idle_handles_.empty()) {
-    transfer->easy = curl_easy_init();
-    if (transfer->easy == nullptr) std::abort();
-  } else {
-    transfer->easy = idle_handles_.back();
-    idle_handles_.pop_back();
-  }
+  // A new one each time: of one that was used, HTTP/2 may leave a buffer whose size is fixed.
+  transfer->easy = curl_easy_init();
+  if (transfer->easy == nullptr) std::abort();
   transfer->bytes_received = &bytes_received;
   transfer->on_sent = [this, id] { watch_idle(id); };
   set_request(*transfer, options);
@@ -673,7 +683,6 @@ void HttpClient::Impl::open(TransferPtr transfer) {
   if (curl_multi_add_handle(multi, easy) != CURLM_OK) std::abort();
 }
 
-// Gives the handle back and lets the next transfer to the same origin begin.
 void HttpClient::Impl::release(Transfer& transfer) {
   curl_off_t body = 0;
   long head = 0;
@@ -681,26 +690,21 @@ void HttpClient::Impl::release(Transfer& transfer) {
   curl_easy_getinfo(transfer.easy, CURLINFO_REQUEST_SIZE, &head);
   bytes_sent += static_cast<std::uint64_t>(body) + static_cast<std::uint64_t>(head);
   curl_multi_remove_handle(multi, transfer.easy);
-  curl_easy_reset(transfer.easy);
-  if (idle_handles_.size() < kIdleHandles) {
-    idle_handles_.push_back(transfer.easy);
-  } else {
-    curl_easy_cleanup(transfer.easy);
-  }
-  transfer.easy = nullptr;
+  curl_easy_cleanup(std::exchange(transfer.easy, nullptr));
   curl_slist_free_all(std::exchange(transfer.header_list, nullptr));
 }
 
 void HttpClient::Impl::give_turn(const std::string& name) {
   const auto found = origins_.find(name);
   Origin& origin = found->second;
-  if (!origin.waiting.empty()) {
+  --origin.open;
+  while (!origin.waiting.empty() && has_room(origin)) {
     TransferPtr next = std::move(origin.waiting.front());
     origin.waiting.pop_front();
+    ++origin.open;
     open(std::move(next));
-  } else if (--origin.open == 0) {
-    origins_.erase(found);
   }
+  if (origin.open == 0) origins_.erase(found);
 }
 
 void HttpClient::Impl::close(RequestId id, Result<void> outcome) {

@@ -16,6 +16,7 @@ constexpr std::uint64_t kFileLimit = 1 << 20;
 // A longer wait would hold up everything that containerd does with the snapshotter.
 constexpr std::int64_t kPrepareTimeoutMax = 60;
 constexpr std::int64_t kFreeFloorMax = 90;  // percent
+constexpr std::int64_t kConnectionsMax = 256;
 
 // Reads one table; remembers which of its keys were asked for.
 class TableReader {
@@ -37,11 +38,12 @@ class TableReader {
     to = std::chrono::seconds(value);
     return {};
   }
-  // From 0 to `max`.
-  Status integer(std::string_view key, std::int64_t max, std::int64_t& to) {
+  // From `min` to `max`.
+  Status integer(std::string_view key, std::int64_t min, std::int64_t max, std::int64_t& to) {
     IMSY_TRY(read<std::int64_t>(key, "a whole number", [&](std::int64_t value) { to = value; }));
-    if (to < 0 || to > max) {
-      return fail(*table_.get(key), key, "must be 0 to " + std::to_string(max));
+    if (to < min || to > max) {
+      return fail(*table_.get(key), key,
+                  "must be " + std::to_string(min) + " to " + std::to_string(max));
     }
     return {};
   }
@@ -136,12 +138,23 @@ Status parse_store(TableReader& reader, std::string_view name, Config& config) {
   }
   if (scope == "node") config.store.dedup_scope = cas::DedupScope::kNode;
   std::int64_t quota = 0;
-  IMSY_TRY(store.integer("quota_bytes", std::numeric_limits<std::int64_t>::max(), quota));
+  IMSY_TRY(store.integer("quota_bytes", 0, std::numeric_limits<std::int64_t>::max(), quota));
   config.store.quota_bytes = static_cast<std::uint64_t>(quota);
   std::int64_t floor = config.store.free_floor_percent;
-  IMSY_TRY(store.integer("free_floor_percent", kFreeFloorMax, floor));
+  IMSY_TRY(store.integer("free_floor_percent", 0, kFreeFloorMax, floor));
   config.store.free_floor_percent = static_cast<unsigned>(floor);
   return store.refuse_others();
+}
+
+Status parse_fetch(TableReader& reader, std::string_view name, Config& config) {
+  const toml::node* node = reader.find("fetch");
+  if (node == nullptr) return {};
+  if (!node->is_table()) return reader.fail(*node, "fetch", "must be [fetch]");
+  TableReader fetch(*node->as_table(), name);
+  std::int64_t connections = config.connections_per_host;
+  IMSY_TRY(fetch.integer("connections_per_host", 1, kConnectionsMax, connections));
+  config.connections_per_host = static_cast<unsigned>(connections);
+  return fetch.refuse_others();
 }
 
 Status parse_registries(TableReader& reader, std::string_view name,
@@ -201,6 +214,7 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   config.docker_config = docker_config;
   IMSY_TRY(parse_hosts_dir(reader, config.hosts_dir));
   IMSY_TRY(parse_store(reader, name, config));
+  IMSY_TRY(parse_fetch(reader, name, config));
   IMSY_TRY(parse_registries(reader, name, config.registries));
   IMSY_TRY(reader.refuse_others());
   return config;

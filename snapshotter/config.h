@@ -28,6 +28,7 @@ struct Config {
   std::filesystem::path docker_config;                          // empty: as docker finds it
   std::filesystem::path hosts_dir = "/etc/containerd/certs.d";  // empty: not read
   cas::StoreOptions store = {.free_floor_percent = 10};
+  unsigned connections_per_host = 16;
   std::vector<RegistryConfig> registries;
 };
 

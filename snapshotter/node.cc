@@ -16,6 +16,12 @@ cas::FetcherOptions fetcher_options() {
   return options;
 }
 
+oci::HttpOptions http_options(const Config& config) {
+  oci::HttpOptions options;
+  options.connections_per_host = config.connections_per_host;
+  return options;
+}
+
 // Null when they cannot be kept: a full disk, for one, must not keep the node from starting.
 std::unique_ptr<Profiles> open_profiles(const Layout& layout) {
   auto profiles = Profiles::open(layout.profiles());
@@ -40,7 +46,7 @@ Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& co
   node->tree_ = std::move(*tree);
   IMSY_TRY_ASSIGN(node->store_, cas::Store::open(layout.store(), config.store));
   node->containerd_ = connect_containerd(config.containerd_address);
-  node->http_ = std::make_unique<oci::HttpClient>();
+  node->http_ = std::make_unique<oci::HttpClient>(http_options(config));
   node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_);
   node->fetcher_ = cas::Fetcher::create(*node->store_, fetcher_options());
   node->profiles_ = open_profiles(layout);

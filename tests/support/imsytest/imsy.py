@@ -42,7 +42,12 @@ class Snapshotter:
     def _configuration(self, endpoints, containerd, more):
         keys = {"log_level": "info", "containerd_address": str(containerd or ""), "hosts_dir": "",
                 **more}
-        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        tables = {key: value for key, value in keys.items() if isinstance(value, dict)}
+        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()
+                       if key not in tables)
+        for name, table in tables.items():
+            text += f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n"
+                                            for key, value in table.items())
         for host, urls in endpoints.items():
             text += f'[[registry]]\nhost = "{host}"\nendpoints = {json.dumps(urls)}\n'
         return text

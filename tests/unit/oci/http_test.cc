@@ -445,6 +445,38 @@ TEST(Http, OpensNoMoreThanItsShareOfConnections) {
   gate.open();
   for (auto& one : done) EXPECT_TRUE(one.get_future().get());
   EXPECT_EQ(server.log().size(), 10u);
+  EXPECT_EQ(server.connections(), 3u) << "each is used for what comes next";
+}
+
+TEST(Http, KeepsItsConnections) {
+  for (const bool tls : {false, true}) {
+    FakeRegistry server({.tls = tls});
+    HttpOptions options;
+    options.ca_file = server.ca_file();
+    HttpClient client(options);
+    for (int i = 0; i < 5; ++i) EXPECT_TRUE(client.perform(get(server, "/v2/")));
+    EXPECT_EQ(server.connections(), 1u) << (tls ? "https" : "http");
+  }
+}
+
+TEST(Http, ServersWithoutHttp2GetAConnectionForEachTransferAlsoWithTls) {
+  Gate gate;
+  FakeRegistry server({.tls = true});
+  server.fault("", "/x", FakeRegistry::kAlways,
+               [&](const FakeRequest&, FakeResponse&) { gate.pass(); });
+  HttpOptions options;
+  options.connections_per_host = 3;
+  options.ca_file = server.ca_file();
+  HttpClient client(options);
+  std::vector<std::promise<bool>> done(10);
+  for (auto& one : done) {
+    client.start(get(server, "/x"),
+                 [&](const Result<HttpResponse>& result) { one.set_value(result.has_value()); });
+  }
+  gate.wait_for(3);  // at once, though it was not known whether they could share one
+  gate.open();
+  for (auto& one : done) EXPECT_TRUE(one.get_future().get());
+  EXPECT_EQ(server.connections(), 3u);
 }
 
 TEST(Http, DestructionAnswersEverything) {

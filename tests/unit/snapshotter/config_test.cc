@@ -22,6 +22,7 @@ TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
   EXPECT_TRUE(config->registries.empty());
   EXPECT_EQ(config->store.quota_bytes, 0U);
   EXPECT_EQ(config->store.free_floor_percent, 10U);
+  EXPECT_EQ(config->connections_per_host, 16U);
 }
 
 TEST(Config, EveryKeyIsRead) {
@@ -37,6 +38,9 @@ hosts_dir = "/etc/hosts.d"
 dedup_scope = "node"
 quota_bytes = 1_000_000
 free_floor_percent = 20
+
+[fetch]
+connections_per_host = 4
 
 [[registry]]
 host = "127.0.0.1"
@@ -60,6 +64,7 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   EXPECT_EQ(config->store.dedup_scope, cas::DedupScope::kNode);
   EXPECT_EQ(config->store.quota_bytes, 1'000'000U);
   EXPECT_EQ(config->store.free_floor_percent, 20U);
+  EXPECT_EQ(config->connections_per_host, 4U);
   EXPECT_EQ(config->registries[1].host, "registry.example:8443");
   EXPECT_EQ(config->registries[1].endpoints.size(), 2U);
 }
@@ -96,6 +101,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"store = 1", "1", "store"}, Case{"[store]\nsize = 1", "2", "size"},
         Case{"[store]\nquota_bytes = -1", "2", "quota_bytes"},
         Case{"[store]\nfree_floor_percent = 91", "2", "free_floor_percent"},
+        Case{"[fetch]\nconnections_per_host = 0", "2", "connections_per_host"},
+        Case{"[fetch]\nconnections = 1", "2", "connections"}, Case{"fetch = 1", "1", "fetch"},
         Case{"[store]\ndedup_scope = 'all'", "2", "dedup_scope"},
         Case{"registry = 1", "1", "registry"}, Case{"[registry]\nhost = 'a'", "1", "registry"},
         Case{"hosts_dir = 'certs.d'", "1", "hosts_dir"}, Case{"hosts_dir = 1", "1", "hosts_dir"},
