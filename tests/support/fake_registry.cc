@@ -117,6 +117,7 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   bool good() const { return good_; }
+  std::uint64_t sent() const { return sent_; }  // bytes so far
 
   // False when the client has left.
   bool fill() {
@@ -136,6 +137,7 @@ class Stream {
                             ? SSL_write(ssl_, data.data(), static_cast<int>(piece))
                             : static_cast<int>(::send(fd_, data.data(), piece, MSG_NOSIGNAL));
       if (size <= 0) return false;
+      sent_ += static_cast<std::uint64_t>(size);
       data.remove_prefix(static_cast<std::size_t>(size));
     }
     return true;
@@ -186,6 +188,7 @@ class Stream {
   int fd_;
   SSL* ssl_ = nullptr;
   bool good_ = true;
+  std::uint64_t sent_ = 0;
   std::string input_;
 };
 
@@ -382,7 +385,7 @@ struct FakeRegistry::Impl {
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
-  std::string host() const { return "127.0.0.1:" + std::to_string(port); }
+  std::string host() const { return address + ":" + std::to_string(port); }
   std::string endpoint() const { return (tls.context ? "https://" : "http://") + host(); }
 
   struct Stored {
@@ -390,9 +393,12 @@ struct FakeRegistry::Impl {
     std::string bytes;
   };
   enum class Auth { kNone, kBasic, kBearer };
+  using Clock = FakeRequest::Clock;
+  using Answer = std::function<FakeResponse(const FakeRequest&)>;
 
   // Constant after construction.
   const std::string root;
+  const std::string address;
   TlsIdentity tls;
   std::filesystem::path ca_file;
   int listener = -1;
@@ -415,12 +421,15 @@ struct FakeRegistry::Impl {
   std::string realm IMSY_GUARDED_BY(mu);
   int token_lifetime IMSY_GUARDED_BY(mu) = 300;
   std::uint64_t last_token IMSY_GUARDED_BY(mu) = 0;
-  std::set<std::string> tokens IMSY_GUARDED_BY(mu);
+  bool tokens_end IMSY_GUARDED_BY(mu) = false;
+  std::map<std::string, Clock::time_point> tokens IMSY_GUARDED_BY(mu);  // until when
   std::list<Fault> faults IMSY_GUARDED_BY(mu);
-  std::vector<FakeRequest> requests IMSY_GUARDED_BY(mu);
+  std::map<std::string, Answer> own_answers IMSY_GUARDED_BY(mu);  // by path
+  std::vector<std::shared_ptr<FakeRequest>> requests IMSY_GUARDED_BY(mu);
 
   std::optional<Stored> find_manifest(const std::string& repository, const std::string& name) const
       IMSY_REQUIRES(mu);
+  std::size_t connections() const IMSY_REQUIRES(mu) { return threads_.size(); }
   Digest store_manifest(const std::string& repository, const std::string& name,
                         const std::string& media_type, const std::string& bytes) IMSY_REQUIRES(mu);
 
@@ -442,6 +451,8 @@ struct FakeRegistry::Impl {
                         const std::string& name) IMSY_REQUIRES(mu);
   FakeResponse list_referrers(const std::string& digest) IMSY_REQUIRES(mu);
   Change take_fault(const FakeRequest& request) IMSY_EXCLUDES(mu);
+  Answer own_answer(const std::string& path) const IMSY_EXCLUDES(mu);
+  bool is_valid(const std::string& token) const IMSY_REQUIRES(mu);
 
   bool stopping_ IMSY_GUARDED_BY(mu) = false;
   std::set<int> connections_ IMSY_GUARDED_BY(mu);
@@ -449,7 +460,8 @@ struct FakeRegistry::Impl {
   std::thread acceptor_;
 };
 
-FakeRegistry::Impl::Impl(const FakeRegistryOptions& options) : root(options.root) {
+FakeRegistry::Impl::Impl(const FakeRegistryOptions& options)
+    : root(options.root), address(options.address) {
   if (options.tls) {
     // OpenSSL writes without MSG_NOSIGNAL, and clients of this server leave early on purpose.
     std::signal(SIGPIPE, SIG_IGN);
@@ -465,16 +477,16 @@ FakeRegistry::Impl::Impl(const FakeRegistryOptions& options) : root(options.root
     std::ofstream(ca_file) << tls.certificate_pem;
   }
   listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  if (::bind(listener, generic, size) != 0 || ::listen(listener, 128) != 0 ||
+  sockaddr_in bound{};
+  bound.sin_family = AF_INET;
+  socklen_t size = sizeof bound;
+  auto* generic = reinterpret_cast<sockaddr*>(&bound);
+  if (::inet_pton(AF_INET, address.c_str(), &bound.sin_addr) != 1 ||
+      ::bind(listener, generic, size) != 0 || ::listen(listener, 128) != 0 ||
       ::getsockname(listener, generic, &size) != 0) {
     std::abort();
   }
-  port = ntohs(address.sin_port);
+  port = ntohs(bound.sin_port);
   acceptor_ = std::thread([this] { accept_connections(); });
 }
 
@@ -516,21 +528,37 @@ void FakeRegistry::Impl::serve(int fd) {
     for (bool alive = stream.good(); alive;) {
       std::optional<FakeRequest> request = read_request(stream);
       if (!request) break;
+      if (const Answer own = own_answer(request->path)) {
+        alive = send_response(stream, *request, own(*request));
+        continue;
+      }
       FakeResponse response;
+      const auto logged = std::make_shared<FakeRequest>(*request);
+      logged->body.clear();
+      logged->began = Clock::now();
       {
         const MutexLock lock(mu);
-        FakeRequest logged = *request;
-        logged.body.clear();
-        requests.push_back(std::move(logged));
+        requests.push_back(logged);
         response = answer(*request);
       }
+      const std::uint64_t before = stream.sent();
       if (const Change change = take_fault(*request)) change(*request, response);
       alive = send_response(stream, *request, response);
+      const MutexLock lock(mu);
+      logged->status = response.status;
+      logged->sent = stream.sent() - before;
+      logged->ended = Clock::now();
     }
   }
   const MutexLock lock(mu);
   connections_.erase(fd);
   ::close(fd);
+}
+
+FakeRegistry::Impl::Answer FakeRegistry::Impl::own_answer(const std::string& path) const {
+  const MutexLock lock(mu);
+  const auto found = own_answers.find(path);
+  return found == own_answers.end() ? Answer() : found->second;
 }
 
 FakeRegistry::Change FakeRegistry::Impl::take_fault(const FakeRequest& request) {
@@ -569,7 +597,7 @@ std::optional<FakeResponse> FakeRegistry::Impl::refuse(const FakeRequest& reques
     response.set("WWW-Authenticate", "Basic realm=\"fake\"");
     return response;
   }
-  if (given.starts_with("Bearer ") && tokens.contains(given.substr(7))) return {};
+  if (given.starts_with("Bearer ") && is_valid(given.substr(7))) return {};
   const bool reads = request.method == "GET" || request.method == "HEAD";
   response.set("WWW-Authenticate", "Bearer realm=\"" +
                                        (realm.empty() ? endpoint() + "/token" : realm) +
@@ -578,13 +606,18 @@ std::optional<FakeResponse> FakeRegistry::Impl::refuse(const FakeRequest& reques
   return response;
 }
 
+bool FakeRegistry::Impl::is_valid(const std::string& token) const {
+  const auto found = tokens.find(token);
+  return found != tokens.end() && (!tokens_end || Clock::now() < found->second);
+}
+
 FakeResponse FakeRegistry::Impl::token(const FakeRequest& request) {
   const bool by_basic = request.header("authorization") == "Basic " + base64(user + ":" + password);
   const bool by_refresh = request.method == "POST" &&
                           request.body.find("refresh_token=" + password) != std::string::npos;
   if (!user.empty() && !by_basic && !by_refresh) return problem(401, "UNAUTHORIZED");
   const std::string value = "token-" + std::to_string(++last_token);
-  tokens.insert(value);
+  tokens[value] = Clock::now() + std::chrono::seconds(token_lifetime);
   FakeResponse response;
   response.set("Content-Type", "application/json");
   response.body = Json{{"token", value}, {"expires_in", token_lifetime}}.dump();
@@ -834,6 +867,10 @@ void FakeRegistry::set_token_lifetime(int seconds) {
   const MutexLock lock(impl_->mu);
   impl_->token_lifetime = seconds;
 }
+void FakeRegistry::enforce_token_lifetime() {
+  const MutexLock lock(impl_->mu);
+  impl_->tokens_end = true;
+}
 void FakeRegistry::set_realm(const std::string& realm) {
   const MutexLock lock(impl_->mu);
   impl_->realm = realm;
@@ -853,19 +890,31 @@ void FakeRegistry::clear_faults() {
   impl_->faults.clear();
 }
 
+void FakeRegistry::answer_at(const std::string& path,
+                             std::function<FakeResponse(const FakeRequest&)> answer) {
+  const MutexLock lock(impl_->mu);
+  impl_->own_answers[path] = std::move(answer);
+}
+
 std::vector<FakeRequest> FakeRegistry::log() const {
   const MutexLock lock(impl_->mu);
-  return impl_->requests;
+  std::vector<FakeRequest> log;
+  for (const auto& request : impl_->requests) log.push_back(*request);
+  return log;
 }
 std::size_t FakeRegistry::count(const std::string& method, std::string_view part) const {
   const MutexLock lock(impl_->mu);
   return static_cast<std::size_t>(
       std::count_if(impl_->requests.begin(), impl_->requests.end(),
-                    [&](const FakeRequest& request) { return fits(method, part, request); }));
+                    [&](const auto& request) { return fits(method, part, *request); }));
 }
 void FakeRegistry::clear_log() {
   const MutexLock lock(impl_->mu);
   impl_->requests.clear();
+}
+std::size_t FakeRegistry::connections() const {
+  const MutexLock lock(impl_->mu);
+  return impl_->connections();
 }
 
 }  // namespace imsy::test

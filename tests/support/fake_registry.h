@@ -1,6 +1,7 @@
 // FakeRegistry: a registry in the test's own process that can be told to misbehave.
 //
-// It speaks the OCI distribution specification v1.1 on 127.0.0.1 at a free port: blobs with ranges,
+// It speaks the OCI distribution specification v1.1, on 127.0.0.1 unless it is told another address
+// of this machine, at a free port: blobs with ranges,
 // monolithic and chunked uploads, manifests, tags, referrers, basic and bearer authentication with
 // a token endpoint. A fault changes the right answer to a request just before it is sent, so a test
 // names only what is wrong. Every request is logged.
@@ -31,6 +32,13 @@ struct FakeRequest {
   std::map<std::string, std::string> headers;  // names in lower case; the last of a name wins
   std::string body;                            // empty in the log
   std::uint64_t body_size = 0;
+
+  // In the log: the answer as far as it went.
+  using Clock = std::chrono::steady_clock;
+  int status = 0;          // 0: it is not over
+  std::uint64_t sent = 0;  // bytes, headers included
+  Clock::time_point began{};
+  Clock::time_point ended{};
 
   std::string header(const std::string& lower_case_name) const;
   std::string parameter(std::string_view name) const;  // of the query, percent-decoded
@@ -68,6 +76,7 @@ struct FakeRegistryOptions {
   std::string certificate_subject = "IP:127.0.0.1";
   bool certificate_expired = false;
   std::string client_certificate = "";  // PEM; when not empty: clients must show this one
+  std::string address = "127.0.0.1";    // where it listens
 };
 
 class FakeRegistry {
@@ -105,6 +114,8 @@ class FakeRegistry {
   void require_bearer(const std::string& user, const std::string& password);
   void require_anonymous_bearer();
   void set_token_lifetime(int seconds);  // what "expires_in" says
+  // From now on a token is refused when its lifetime is over.
+  void enforce_token_lifetime();
   void set_realm(const std::string& realm);
   void expire_tokens();  // every token given so far is refused from now on
 
@@ -114,11 +125,15 @@ class FakeRegistry {
   static constexpr int kAlways = std::numeric_limits<int>::max();
   void fault(const std::string& method, const std::string& part, int times, Change change);
   void clear_faults();
+  // Requests for this path are answered so; no fault touches them, and they are not logged.
+  void answer_at(const std::string& path, std::function<FakeResponse(const FakeRequest&)> answer);
 
   std::vector<FakeRequest> log() const;
   // Requests so far by `method` ("" any) on paths that contain `part`.
   std::size_t count(const std::string& method, std::string_view part) const;
   void clear_log();
+  // Accepted so far.
+  std::size_t connections() const;
 
   struct Impl;
 

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""A registry that misbehaves under a node that reads lazily: whatever it answers, readers get right
+bytes or an error, the store keeps nothing wrong, and what the registry asks for is bounded."""
+
+import base64
+import errno
+import hashlib
+import json
+import os
+
+from imsytest import check, env, images, imsy, oci
+from imsytest.containerd import Containerd
+from imsytest.faultreg import FaultyRegistry
+from imsytest.sandbox import Sandbox
+
+SIZE = 32_000_000
+STRIDE = 1_700_000  # between pieces that no frame, and nothing the kernel reads ahead, has both of
+PIECE = 500_000     # about a frame
+# Every wrong answer to a range that is refused. None of them may pass by itself.
+REFUSED = ("whole", "start", "total", "no-range", "multipart", "long", "encoded", "flip", "endless")
+# Those that look like a broken connection, which is tried again.
+BROKEN = ({"wrong": "short"}, {"cut": 1000}, {"cut": 1000, "end": "reset"}, {"status": 500},
+          {"status": 503, "headers": {"Retry-After": "-1"}},
+          {"status": 503, "headers": {"Retry-After": "never"}})
+
+
+class Node:
+    """A node that reads from one registry, and the image that it has pulled."""
+
+    def __init__(self, box, registry, name, login=None, **more):
+        if login:
+            more["docker_config"] = self._log_in(box, registry, f"{name}-containerd", *login)
+        self.snapshotter = imsy.Snapshotter(
+            box, {"127.0.0.1": [registry.endpoint]},
+            Containerd.socket_of(box, f"{name}-containerd"), f"{name}-imsy", **more)
+        self.containerd = Containerd(box, self.snapshotter.socket, f"{name}-containerd")
+        self.reference = registry.reference("large-imsy", "v1")
+        self.containerd.pull(self.reference, snapshotter="imsy")
+
+    @staticmethod
+    def _log_in(box, registry, containerd, user, password):
+        """For the snapshotter, and for nerdctl where it looks."""
+        secret = base64.b64encode(f"{user}:{password}".encode()).decode()
+        config = box.path(f"{containerd}-nerdctl", "docker") / "config.json"
+        config.write_text(json.dumps({"auths": {registry.address: {"auth": secret}}}))
+        return str(config)
+
+    def mounted(self):
+        return self.containerd.mounted(self.reference, "imsy")
+
+
+class Image:
+    """What is published, and where the registry has it."""
+
+    def __init__(self, box, registry, name):
+        self.large = images.noise(SIZE, name)
+        self.small = {f"small{number}": images.prose(3000 + number, number)
+                      for number in range(20)}
+        tree = images.Tree().file("large", self.large)
+        for path, data in self.small.items():
+            tree.file(path, data)
+        layout = oci.Layout(box.path(f"{name}-layout"))
+        layout.add_image("v1", [tree.tar()])
+        imsy.publish(registry, "large", layout, "v1")
+        manifest, _, _ = registry.client("large-imsy").image("v1")
+        self.blob = manifest["layers"][-1]["digest"]
+        registry.forget()
+
+    def piece(self, at):
+        return self.large[at:at + PIECE]
+
+    def digests(self):
+        return {hashlib.sha256(data).hexdigest() for data in (self.large, *self.small.values())}
+
+
+def read_piece(root, at):
+    """A piece of the large file, or the number of an error."""
+    data = b""
+    with open(root / "large", "rb") as file:
+        try:
+            while len(data) < PIECE:
+                data += os.pread(file.fileno(), PIECE - len(data), at + len(data))
+        except OSError as error:
+            return error.errno
+    return data
+
+
+def check_store(node, image):
+    """Every complete content in the store is that of a file of the image, and there are some."""
+    objects = [path for path in (node.snapshotter.root / "store" / "objects").rglob("*")
+               if path.is_file()]
+    found = {hashlib.sha256(path.read_bytes()).hexdigest() for path in objects}
+    check.empty(sorted(found - image.digests()), "contents of the store that are no file's")
+    check.equal(image.digests(), found, "contents of the store")
+
+
+def check_wrong_answers(box):
+    registry = FaultyRegistry(box, "wrong")
+    image = Image(box, registry, "wrong-image")
+    node = Node(box, registry, "wrong-node", background_fill=False)
+    with node.mounted() as root:
+        for number, kind in enumerate(REFUSED):
+            at = number * STRIDE
+            registry.fault(method="GET", path=image.blob, wrong=kind)
+            check.equal(errno.EIO, read_piece(root, at), f"a read that is answered: {kind}")
+            registry.mend()
+            check.true(image.piece(at) == read_piece(root, at), f"the same, then right: {kind}")
+        registry.forget()
+        for number, fault in enumerate(BROKEN):
+            at = SIZE // 2 + number * STRIDE
+            registry.fault(method="GET", path=image.blob, times=1, **fault)
+            check.true(image.piece(at) == read_piece(root, at), f"after {fault}")
+        # The kernel reads ahead, so that there may be more than one range for each.
+        check.true(len(registry.log(path=image.blob)) <= 6 * len(BROKEN), "requests are bounded")
+        check.true(image.large == (root / "large").read_bytes(), "all of it")
+        for path, data in image.small.items():
+            check.true(data == (root / path).read_bytes(), path)
+    check_store(node, image)
+
+
+def overlaps(requests):
+    """How many of the requests were under way at the same time, at most."""
+    ends = sorted([(one["began"], 1) for one in requests]
+                  + [(one["ended"], -1) for one in requests])
+    most = now = 0
+    for _, step in ends:
+        now += step
+        most = max(most, now)
+    return most
+
+
+def check_tokens(box):
+    """Tokens that are soon over, a slow realm, and a 401 for a token that was good."""
+    registry = FaultyRegistry(box, "tokens")
+    image = Image(box, registry, "tokens-image")
+    registry.set(bearer=["user", "secret"], token_lifetime=2)
+    registry.fault(path="/token", delay=0.3)
+    registry.fault(method="GET", path=image.blob, times=2, status=401, headers={
+        "WWW-Authenticate": f'Bearer realm="{registry.endpoint}/token",service="fake"'})
+    registry.fault(method="GET", path=image.blob, delay=1.2)
+    node = Node(box, registry, "tokens-node", login=("user", "secret"))
+    node.snapshotter.wait_resident()
+    with node.mounted() as root:
+        check.true(image.large == (root / "large").read_bytes(), "what was pulled with tokens")
+    tokens = registry.log(path="/token")
+    check.true(len(tokens) >= 3, f"tokens are asked for anew: {len(tokens)}")
+    check.equal(1, overlaps(tokens), "requests for tokens at the same time")
+    refused = [one for one in registry.log(path=image.blob) if one["status"] == 401]
+    check.true(len(refused) <= 2 * len(tokens), f"refusals: {len(refused)}")
+
+
+def check_signed_urls(box):
+    """Addresses that are good for a second, as of storage that the registry redirects to."""
+    registry = FaultyRegistry(box, "signed")
+    image = Image(box, registry, "signed-image")
+    # Each answer takes so long that the address is over when it is used for the second time.
+    registry.fault(method="GET", path=image.blob, expires=1.0, delay=0.6)
+    node = Node(box, registry, "signed-node", background_fill=False)
+    with node.mounted() as root:
+        for at in range(0, SIZE - PIECE, 4 * STRIDE):
+            check.true(image.piece(at) == read_piece(root, at), "behind a signed URL")
+        expired = sum(one["status"] == 403 for one in registry.log(path=image.blob))
+        check.true(expired >= 2, f"signatures that have expired: {expired}")
+        check.true(image.large == (root / "large").read_bytes(), "all of it, behind signed URLs")
+    check.true("answered EIO" not in node.snapshotter.log(), "no read has failed")
+
+
+def test():
+    with Sandbox("registry_faults") as box:
+        check_wrong_answers(box)
+        check_tokens(box)
+        check_signed_urls(box)
+
+
+if __name__ == "__main__":
+    env.main(test)
