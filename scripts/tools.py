@@ -4,6 +4,7 @@
     scripts/tools.py servers     registry, containerd, runc, busybox (Debian packages, unpacked)
     scripts/tools.py clients     skopeo, umoci, podman               (the same; may be missing)
     scripts/tools.py mirror      nginx                               (the same; may be missing)
+    scripts/tools.py disks       mkfs of ext4, XFS and Btrfs, strace  (the same; may be missing)
     scripts/tools.py nerdctl     from PATH when it is new enough, else built with Go
     scripts/tools.py conformance containerd's own snapshotter suite, built with Go
     scripts/tools.py             all of these
@@ -30,6 +31,7 @@ TOOLS = CACHE / "tools"
 SERVERS = ["docker-registry", "containerd", "runc", "busybox-static"]
 CLIENTS = ["skopeo", "umoci", "podman"]
 MIRROR = ["nginx-light"]
+DISKS = ["e2fsprogs", "xfsprogs", "btrfs-progs", "strace"]
 GO_PACKAGES = ["golang-1.23-go", "golang-1.23-src"]
 GO_MINIMUM = (1, 23)
 NERDCTL_MINIMUM = (1, 7)
@@ -225,6 +227,7 @@ def main(wanted):
     makers = {"servers": lambda: debian("servers", SERVERS),
               "clients": lambda: debian("clients", CLIENTS),
               "mirror": lambda: debian("mirror", MIRROR),
+              "disks": lambda: debian("disks", DISKS),
               "nerdctl": nerdctl, "conformance": conformance}
     peers = {"desync": desync}
     for name in wanted or makers:
@@ -234,7 +237,8 @@ def main(wanted):
         try:
             (makers | peers)[name]()
         except ToolError as error:
-            if name in ("clients", "mirror", *peers):  # tests that want them skip, and say so
+            # Tests that want them skip, and say so.
+            if name in ("clients", "mirror", "disks", *peers):
                 say(f"going on without {name}: {error}")
                 continue
             print(f"tools: {name}: {error}", file=sys.stderr)

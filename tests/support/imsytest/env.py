@@ -11,7 +11,7 @@ BUILD = pathlib.Path(os.environ.get("IMSY_BUILD", ROOT / "build" / "dev"))
 SKIPPED = 77  # the exit code that ctest counts as skipped
 
 _TOOL_FOLDERS = [CACHE / "tools" / unpacked / folder
-                 for unpacked in ("servers", "clients", "mirror")
+                 for unpacked in ("servers", "clients", "mirror", "disks")
                  for folder in ("usr/bin", "usr/sbin", "bin", "sbin")] + [CACHE / "tools"]
 
 
@@ -46,7 +46,17 @@ def environment(**extra):
 
 def client_environment(**extra):
     """The environment for tools that came with libraries which the machine may not have."""
-    libraries = sorted((CACHE / "tools" / "clients" / "usr" / "lib").glob("*-linux-gnu"))
+    return _environment_of("clients", **extra)
+
+
+def disk_environment(**extra):
+    """The same for tools that make file systems."""
+    return _environment_of("disks", **extra)
+
+
+def _environment_of(unpacked, **extra):
+    libraries = sorted(folder for above in ("usr/lib", "lib")
+                       for folder in (CACHE / "tools" / unpacked / above).glob("*-linux-gnu"))
     return environment(LD_LIBRARY_PATH=os.pathsep.join(map(str, libraries)), **extra)
 
 

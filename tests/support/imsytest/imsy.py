@@ -24,14 +24,15 @@ class Snapshotter:
     """One imsy-snapshotter.
 
     endpoints maps a registry's host to where it is really reached; containerd is the socket it may
-    ask for where an image came from; more are further keys of its configuration.
+    ask for where an image came from; root is where it keeps all that must survive a reboot, by
+    default in the sandbox; more are further keys of its configuration.
     """
 
-    def __init__(self, box, endpoints=None, containerd=None, name="imsy", **more):
+    def __init__(self, box, endpoints=None, containerd=None, name="imsy", root=None, **more):
         self.box = box
         self.name = name
         self.socket = box.short / f"{name}.sock"
-        self.root = box.path(name, "root")
+        self.root = root or box.path(name, "root")
         self.state = box.path(name, "state")
         self._config = box.folder / f"{name}.toml"
         self._config.write_text(self._configuration(endpoints or {}, containerd, more))
