@@ -19,6 +19,8 @@ constexpr std::chrono::seconds kBatchAge{1};
 // While the database cannot be written, chunk hints beyond this are not queued: about 64 MB.
 constexpr std::size_t kQueueLimit = 262'144;
 constexpr std::size_t kPlacesMax = 8;
+// Look-ups of one go, so that others get their turn.
+constexpr std::size_t kLookUps = 4096;
 
 // The domain of bytes of both.
 void merge(std::optional<std::string>& domain, const std::optional<std::string>& other) {
@@ -88,8 +90,9 @@ Status Index::connect(Opened& opened) {
   }));
   // The names of the database and its log, too.
   IMSY_TRY(layout_.sync_root());
-  MutexLock read_lock(read_mu_);
-  IMSY_TRY_ASSIGN(reader_, Reader::open(path));
+  for (auto& reader : readers_) {
+    IMSY_TRY_ASSIGN(reader, Reader::open(path));
+  }
   return {};
 }
 
@@ -246,7 +249,14 @@ Status Index::write_batch(const Queue& batch) {
       IMSY_TRY(writer.put_access.bind(1, rows[id]).bind(2, domain).run());
     }
   }
-  for (const auto& [key, place] : batch.chunks) {
+  // In the order of the table.
+  std::vector<const Queue::Chunks::value_type*> chunks;
+  chunks.reserve(batch.chunks.size());
+  for (const auto& chunk : batch.chunks) chunks.push_back(&chunk);
+  std::sort(chunks.begin(), chunks.end(),
+            [](const auto* a, const auto* b) { return a->first < b->first; });
+  for (const auto* chunk : chunks) {
+    const auto& [key, place] = *chunk;
     IMSY_TRY(writer.put_chunk.bind(1, ByteSpan(key))
                  .bind(2, rows[place.object])
                  .bind(3, static_cast<std::int64_t>(place.offset))
@@ -307,20 +317,10 @@ void Index::find_queued(const Queue& queue, const cdc::Chunk& chunk, const cdc::
   }
 }
 
-Status Index::find_written(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
-                           const std::string& trust_domain, std::vector<ChunkPlace>& places) {
-  const ChunkKey key = key_of(chunk.digest);
-  Statement& find = reader_->find;
-  find.bind(1, ByteSpan(key))
-      .bind(2, trust_domain)
-      .bind(3, std::int64_t{scope_ == DedupScope::kNode})
-      .bind(4, alone);
-  for (;;) {
-    IMSY_TRY_ASSIGN(const bool row, find.step());
-    if (!row) return {};
-    const auto id = find.digest(0);
-    if (id) places.push_back({*id, static_cast<std::uint64_t>(find.integer(1))});
-  }
+Index::Reader& Index::reader() {
+  static std::atomic<unsigned> threads{0};
+  thread_local const unsigned mine = threads++;
+  return *readers_[mine % readers_.size()];
 }
 
 std::vector<Index::ChunkPlace> Index::find_chunk(const cdc::Chunk& chunk,
@@ -335,8 +335,9 @@ std::vector<Index::ChunkPlace> Index::find_chunk(const cdc::Chunk& chunk,
     if (batch_ != nullptr) find_queued(*batch_, chunk, alone, trust_domain, places);
   }
   {
-    MutexLock lock(read_mu_);
-    ignore(watch(find_written(chunk, alone, trust_domain, places)), "it was a hint");
+    Reader& reader = this->reader();
+    MutexLock lock(reader.mu);
+    ignore(watch(reader.find_chunk(chunk, alone, trust_domain, scope_, places)), "it was a hint");
   }
   if (places.size() > kPlacesMax) places.resize(kPlacesMax);
   return places;
@@ -346,29 +347,45 @@ std::vector<bool> Index::likely_chunks(std::span<const cdc::Chunk> chunks,
                                        const std::string& trust_domain) {
   std::vector<bool> likely(chunks.size());
   if (broken_ || trust_domain == kSharedWithNobody) return likely;
-  std::vector<cdc::ObjectId> alone;
+  std::vector<Wanted> wanted;
+  wanted.reserve(chunks.size());
   for (const cdc::Chunk& chunk : chunks) {
-    alone.push_back(cdc::object_id(chunk.size, std::span(&chunk.digest, 1)));
+    wanted.push_back({&chunk, cdc::object_id(chunk.size, std::span(&chunk.digest, 1))});
   }
+  // In the order of the table, so that each of its pages is read once.
+  std::sort(wanted.begin(), wanted.end(),
+            [](const Wanted& a, const Wanted& b) { return a.chunk->digest < b.chunk->digest; });
+  for (std::size_t at = 0; at < wanted.size(); at += kLookUps) {
+    look_up(std::span(wanted).subspan(at, std::min(kLookUps, wanted.size() - at)), trust_domain,
+            likely, chunks.data());
+  }
+  return likely;
+}
+
+// `likely` is numbered as the chunks from `first`.
+void Index::look_up(std::span<const Wanted> wanted, const std::string& trust_domain,
+                    std::vector<bool>& likely, const cdc::Chunk* first) {
   std::vector<ChunkPlace> places;
   {
     MutexLock lock(queue_mu_);
-    for (std::size_t i = 0; i < chunks.size(); ++i, places.clear()) {
-      find_queued(queue_, chunks[i], alone[i], trust_domain, places);
-      if (batch_ != nullptr) find_queued(*batch_, chunks[i], alone[i], trust_domain, places);
-      likely[i] = !places.empty();
+    for (const Wanted& one : wanted) {
+      find_queued(queue_, *one.chunk, one.alone, trust_domain, places);
+      if (batch_ != nullptr) find_queued(*batch_, *one.chunk, one.alone, trust_domain, places);
+      likely[one.chunk - first] = !places.empty();
+      places.clear();
     }
   }
-  MutexLock lock(read_mu_);
+  Reader& reader = this->reader();
+  MutexLock lock(reader.mu);
   // One read transaction for all of them saves most of the cost of each.
-  if (!watch(reader_->database.run("BEGIN"))) return likely;
-  for (std::size_t i = 0; i < chunks.size(); ++i, places.clear()) {
-    if (likely[i]) continue;
-    if (!watch(find_written(chunks[i], alone[i], trust_domain, places))) break;
-    likely[i] = !places.empty();
+  if (!watch(reader.database.run("BEGIN"))) return;
+  for (const Wanted& one : wanted) {
+    if (likely[one.chunk - first]) continue;
+    if (!watch(reader.find_chunk(*one.chunk, one.alone, trust_domain, scope_, places))) break;
+    likely[one.chunk - first] = !places.empty();
+    places.clear();
   }
-  ignore(reader_->database.run("COMMIT"), "nothing was written");
-  return likely;
+  ignore(reader.database.run("COMMIT"), "nothing was written");
 }
 
 Index::Standing Index::standing_of(const cdc::ObjectId& object) {
@@ -386,8 +403,9 @@ Index::Standing Index::standing_of(const cdc::ObjectId& object) {
     queued[1] = copy_from(queue_);
   }
   {
-    MutexLock lock(read_mu_);
-    ignore(watch(read_standing(object, standing)), "then nothing is known of it");
+    Reader& reader = this->reader();
+    MutexLock lock(reader.mu);
+    ignore(watch(reader.read_standing(object, run_, standing)), "then nothing is known of it");
   }
   for (const auto& row : queued) {
     if (!row) continue;
@@ -396,23 +414,6 @@ Index::Standing Index::standing_of(const cdc::ObjectId& object) {
     standing.others.insert(standing.others.end(), row->others.begin(), row->others.end());
   }
   return standing;
-}
-
-Status Index::read_standing(const cdc::ObjectId& object, Standing& standing) {
-  Statement& find = reader_->standing;
-  find.bind(1, object);
-  for (;;) {
-    IMSY_TRY_ASSIGN(const bool row, find.step());
-    if (!row) return {};
-    const std::int64_t state = find.integer(0);
-    const bool ours =
-        state == kStateDurable || (state == kStateComplete && find.integer(1) == run_);
-    standing.trust = ours                      ? Trust::kVerified
-                     : state == kStateComplete ? Trust::kUnverified
-                                               : Trust::kIncomplete;
-    if (!find.is_null(2)) standing.trust_domain = find.text(2);
-    if (!find.is_null(3)) standing.others.push_back(find.text(3));
-  }
 }
 
 void Index::edit_queued(const cdc::ObjectId& object,

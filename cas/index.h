@@ -97,7 +97,7 @@ class Index {
   void drop_chunk(const Digest& digest, const ChunkPlace& place);
   // Places where the chunk may lie, at most eight; the domain says whose objects count.
   std::vector<ChunkPlace> find_chunk(const cdc::Chunk& chunk, const std::string& trust_domain);
-  // For each chunk whether find_chunk() has a place. One look-up in the database for all.
+  // For each chunk whether find_chunk() has a place. Made for all chunks of an image at once.
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                   const std::string& trust_domain);
   Standing standing_of(const cdc::ObjectId& object);
@@ -165,7 +165,8 @@ class Index {
   };
   struct Queue {
     std::unordered_map<cdc::ObjectId, QueuedObject> objects;
-    std::unordered_multimap<ChunkKey, ChunkPlace, ChunkKeyHash> chunks;  // in `objects`
+    using Chunks = std::unordered_multimap<ChunkKey, ChunkPlace, ChunkKeyHash>;
+    Chunks chunks;  // in `objects`
     std::vector<Drop> drops;
     std::unordered_set<cdc::ObjectId> touched;
     std::size_t size() const {
@@ -195,10 +196,15 @@ class Index {
   bool may_use(const QueuedObject& object, const std::string& trust_domain) const;
   void find_queued(const Queue& queue, const cdc::Chunk& chunk, const cdc::ObjectId& alone,
                    const std::string& trust_domain, std::vector<ChunkPlace>& places) const;
-  Status find_written(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
-                      const std::string& trust_domain, std::vector<ChunkPlace>& places)
-      IMSY_REQUIRES(read_mu_);
-  Status read_standing(const cdc::ObjectId& object, Standing& standing) IMSY_REQUIRES(read_mu_);
+  // A chunk to look up, and the object that it would be alone.
+  struct Wanted {
+    const cdc::Chunk* chunk = nullptr;
+    cdc::ObjectId alone;
+  };
+  void look_up(std::span<const Wanted> wanted, const std::string& trust_domain,
+               std::vector<bool>& likely, const cdc::Chunk* first);
+  // The connection for this thread's look-ups.
+  Reader& reader();
   // Looks at a result of the database: the first fault is logged and marks the index as broken.
   template <typename T>
   Result<T> watch(Result<T> result) {
@@ -217,8 +223,8 @@ class Index {
   std::unique_ptr<Writer> writer_ IMSY_GUARDED_BY(write_mu_);
   std::uint64_t distrusted_ IMSY_GUARDED_BY(write_mu_) = 0;  // how often
 
-  Mutex read_mu_;  // held while the disk is read; nothing is taken under it
-  std::unique_ptr<Reader> reader_ IMSY_GUARDED_BY(read_mu_);
+  // Each with a mutex of its own, held while the disk is read; nothing is taken under it.
+  std::array<std::unique_ptr<Reader>, 2> readers_;
 
   Mutex queue_mu_;
   CondVar queued_;

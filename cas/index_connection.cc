@@ -79,7 +79,6 @@ constexpr const char* kMayUse =
     " AND (?3 OR object.trust_domain IN ('', ?2) OR EXISTS (SELECT 1 FROM access "
     "WHERE access.object = object.row AND access.trust_domain IN ('', ?2)))";
 
-// One connection writes and one reads, so that look-ups do not wait for a batch.
 constexpr const char* kSettings =
     "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192;"
     "PRAGMA temp_store = MEMORY;";
@@ -241,6 +240,39 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
   IMSY_TRY_ASSIGN(reader->resident,
                   database.prepare("SELECT resident FROM image WHERE manifest = ?1"));
   return reader;
+}
+
+Status Index::Reader::find_chunk(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
+                                 const std::string& trust_domain, DedupScope scope,
+                                 std::vector<ChunkPlace>& places) {
+  const ChunkKey key = key_of(chunk.digest);
+  find.bind(1, ByteSpan(key))
+      .bind(2, trust_domain)
+      .bind(3, std::int64_t{scope == DedupScope::kNode})
+      .bind(4, alone);
+  for (;;) {
+    IMSY_TRY_ASSIGN(const bool row, find.step());
+    if (!row) return {};
+    const auto id = find.digest(0);
+    if (id) places.push_back({*id, static_cast<std::uint64_t>(find.integer(1))});
+  }
+}
+
+Status Index::Reader::read_standing(const cdc::ObjectId& object, std::int64_t run,
+                                    Standing& found) {
+  standing.bind(1, object);
+  for (;;) {
+    IMSY_TRY_ASSIGN(const bool row, standing.step());
+    if (!row) return {};
+    const std::int64_t state = standing.integer(0);
+    const bool ours =
+        state == kStateDurable || (state == kStateComplete && standing.integer(1) == run);
+    found.trust = ours                      ? Trust::kVerified
+                  : state == kStateComplete ? Trust::kUnverified
+                                            : Trust::kIncomplete;
+    if (!standing.is_null(2)) found.trust_domain = standing.text(2);
+    if (!standing.is_null(3)) found.others.push_back(standing.text(3));
+  }
 }
 
 }  // namespace imsy::cas

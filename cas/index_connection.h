@@ -1,6 +1,7 @@
-// The two connections of the index, with their statements. Internal to cas/index*.cc.
+// The connections of the index, with their statements: one writes, two look up, so that look-ups
+// wait neither for a batch nor for each other. Internal to cas/index*.cc.
 //
-// Threads: as Database; Index guards each with a mutex of its own.
+// Threads: as Database; each is guarded by a mutex of its own.
 // On disk: docs/format/store.md.
 #pragma once
 
@@ -48,7 +49,15 @@ struct Index::Writer {
 
 struct Index::Reader {
   static Result<std::unique_ptr<Reader>> open(const std::string& path);
+  // Adds places of the chunk; `alone`: the object that it would be alone.
+  Status find_chunk(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
+                    const std::string& trust_domain, DedupScope scope,
+                    std::vector<ChunkPlace>& places) IMSY_REQUIRES(mu);
+  Status read_standing(const cdc::ObjectId& object, std::int64_t run, Standing& standing)
+      IMSY_REQUIRES(mu);
 
+  Mutex mu;
+  // Used with `mu` held.
   Database database;
   Statement find;      // key, trust domain, any domain, id of the object that is the chunk alone
                        // -> object id, offset

@@ -72,8 +72,9 @@ Status Index::remove_image(const Digest& manifest) {
 }
 
 Result<bool> Index::is_resident(const Digest& manifest) {
-  MutexLock lock(read_mu_);
-  auto resident = watch(reader_->resident.bind(1, manifest).run_for_integer());
+  Reader& reader = this->reader();
+  MutexLock lock(reader.mu);
+  auto resident = watch(reader.resident.bind(1, manifest).run_for_integer());
   if (!resident && resident.error().code() == Errc::kNotFound) return false;
   if (!resident) return resident.error();
   return *resident != 0;
@@ -122,10 +123,11 @@ Status Index::record_resident(const Digest& manifest) {
 }
 
 Result<std::vector<Index::ImageRow>> Index::images() {
-  MutexLock lock(read_mu_);
+  Reader& reader = this->reader();
+  MutexLock lock(reader.mu);
   std::vector<ImageRow> found;
   IMSY_TRY_ASSIGN(auto list,
-                  reader_->database.prepare("SELECT manifest, anchor, trust_domain FROM image"));
+                  reader.database.prepare("SELECT manifest, anchor, trust_domain FROM image"));
   for (;;) {
     IMSY_TRY_ASSIGN(const bool row, watch(list.step()));
     if (!row) return found;
@@ -239,8 +241,8 @@ Status Index::finish_building() {
 
 Status Index::stats(StoreStats& stats) {
   IMSY_TRY(flush());
-  MutexLock lock(read_mu_);
-  return watch(Index::stats(reader_->database, stats));
+  IMSY_TRY_ASSIGN(auto database, open_scan(layout_));
+  return watch(Index::stats(database, stats));
 }
 
 Status Index::stats(Database& database, StoreStats& stats) {

@@ -3,8 +3,11 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <memory>
@@ -93,7 +96,48 @@ Layout::ObjectFile describe(const cdc::ObjectId& id, const struct stat& st) {
           .inode = st.st_ino};
 }
 
+// Descriptors that leave the process enough for everything else.
+bool may_keep_folders() {
+  constexpr rlim_t kEnough = 4096;
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= kEnough;
+}
+
 }  // namespace
+
+// Saves opening and closing two folders for each new object. They stay open until the layout goes.
+class Layout::Folders {
+ public:
+  Folders() {
+    for (auto& fd : fds_) fd = -1;
+  }
+  Folders(const Folders&) = delete;
+  Folders& operator=(const Folders&) = delete;
+  ~Folders() {
+    for (auto& fd : fds_) const UniqueFd closed(fd.load());
+  }
+
+  int find(Place place, const cdc::ObjectId& id) const { return fds_[number(place, id)]; }
+  Folder keep(Place place, const cdc::ObjectId& id, UniqueFd fd) {
+    if (!enabled_) return {fd.get(), std::move(fd)};
+    int none = -1;
+    // Somebody else may have been first.
+    if (!fds_[number(place, id)].compare_exchange_strong(none, fd.get())) return {none, {}};
+    return {fd.release(), {}};
+  }
+
+ private:
+  static std::size_t number(Place place, const cdc::ObjectId& id) {
+    return (place == Place::kObjects ? 0 : 256) + std::to_integer<std::size_t>(id.bytes()[0]);
+  }
+
+  const bool enabled_ = may_keep_folders();
+  std::array<std::atomic<int>, 512> fds_;  // -1: not open
+};
+
+Layout::Layout() : folders_(std::make_unique<Folders>()) {}
+Layout::Layout(Layout&&) noexcept = default;
+Layout::~Layout() = default;
 
 Result<Layout> Layout::open(const std::filesystem::path& root, bool lock) {
   Layout layout;
@@ -150,15 +194,21 @@ Result<UniqueFd> Layout::open_beneath(const std::string& name, int flags, mode_t
   return open_beneath_fd(root_fd_.get(), name, flags, mode);
 }
 
-Result<UniqueFd> Layout::open_folder(Place place, const cdc::ObjectId& id, bool create) const {
-  const std::string name = std::string(folder_name(place)) + "/" + id.hex().substr(0, 2);
+Result<Layout::Folder> Layout::open_folder(Place place, const cdc::ObjectId& id,
+                                           bool create) const {
+  if (const int kept = folders_->find(place, id); kept >= 0) return Folder{kept, {}};
+  const std::string number = object_name(id).substr(0, 2);
+  const std::string name = std::string(folder_name(place)) + "/" + number;
   auto folder = open_beneath(name, O_PATH | O_DIRECTORY);
-  if (folder || !create || folder.error().sys_errno() != ENOENT) return folder;
-  IMSY_TRY_ASSIGN(const auto above, open_beneath(folder_name(place), O_PATH | O_DIRECTORY));
-  if (sys::mkdirat(above.get(), id.hex().substr(0, 2).c_str(), 0700) != 0 && errno != EEXIST) {
-    return Error::from_errno(errno, "create " + (root_ / name).string());
+  if (!folder && create && folder.error().sys_errno() == ENOENT) {
+    IMSY_TRY_ASSIGN(const auto above, open_beneath(folder_name(place), O_PATH | O_DIRECTORY));
+    if (sys::mkdirat(above.get(), number.c_str(), 0700) != 0 && errno != EEXIST) {
+      return Error::from_errno(errno, "create " + (root_ / name).string());
+    }
+    folder = open_beneath(name, O_PATH | O_DIRECTORY);
   }
-  return open_beneath(name, O_PATH | O_DIRECTORY);
+  if (!folder) return folder.error();
+  return folders_->keep(place, id, std::move(*folder));
 }
 
 Result<UniqueFd> Layout::open_object(Place place, const cdc::ObjectId& id, int access) const {
@@ -182,17 +232,19 @@ Result<UniqueFd> Layout::open_object(Place place, const cdc::ObjectId& id, int a
   return Error(Errc::kNotFound, "no object " + hex);
 }
 
+Result<UniqueFd> Layout::create_empty(const cdc::ObjectId& id) const {
+  IMSY_TRY_ASSIGN(const auto folder, open_folder(Place::kPartial, id, /*create=*/true));
+  return open_beneath_fd(folder.fd, object_name(id), O_RDWR | O_CREAT | O_EXCL, 0600);
+}
+
 Result<UniqueFd> Layout::create_partial(const cdc::ObjectId& id, std::uint64_t size,
                                         bool is_public) const {
-  const std::string name = object_name(id);
-  IMSY_TRY_ASSIGN(const auto folder, open_folder(Place::kPartial, id, /*create=*/true));
-  IMSY_TRY_ASSIGN(UniqueFd fd,
-                  open_beneath_fd(folder.get(), name, O_RDWR | O_CREAT | O_EXCL, 0600));
+  IMSY_TRY_ASSIGN(UniqueFd fd, create_empty(id));
   // Whatever the umask is.
   if (is_public) sys::fchmod(fd.get(), object_mode(Place::kPartial, is_public));
   if (sys::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
-    const Error error = Error::from_errno(errno, "set the size of object " + name);
-    sys::unlinkat(folder.get(), name.c_str(), 0);
+    const Error error = Error::from_errno(errno, "set the size of object " + object_name(id));
+    ignore(remove_object(Place::kPartial, id), "who opens it finds its size");
     return error;
   }
   return fd;
@@ -214,7 +266,7 @@ Status Layout::move_object(const cdc::ObjectId& id, Place to) const {
   IMSY_TRY_ASSIGN(const auto source, open_folder(from, id, /*create=*/false));
   IMSY_TRY_ASSIGN(const auto target, open_folder(to, id, /*create=*/true));
   const std::string name = object_name(id);
-  if (sys::renameat(source.get(), name.c_str(), target.get(), name.c_str()) != 0) {
+  if (sys::renameat(source.fd, name.c_str(), target.fd, name.c_str()) != 0) {
     return Error::from_errno(errno, "move object " + name + " to " + folder_name(to));
   }
   return {};
@@ -225,8 +277,8 @@ Status Layout::remove_object(Place place, const cdc::ObjectId& id) const {
   if (!folder && folder.error().code() == Errc::kNotFound) return {};
   if (!folder) return folder.error();
   const std::string name = object_name(id);
-  if (sys::unlinkat(folder->get(), name.c_str(), 0) == 0 || errno == ENOENT) return {};
-  if (errno == EISDIR && sys::unlinkat(folder->get(), name.c_str(), AT_REMOVEDIR) == 0) return {};
+  if (sys::unlinkat(folder->fd, name.c_str(), 0) == 0 || errno == ENOENT) return {};
+  if (errno == EISDIR && sys::unlinkat(folder->fd, name.c_str(), AT_REMOVEDIR) == 0) return {};
   return Error::from_errno(errno, "remove " + std::string(folder_name(place)) + "/" + name);
 }
 
@@ -238,7 +290,7 @@ Status Layout::discard_object(const cdc::ObjectId& id, Discard how) const {
     if (!folder && folder.error().code() == Errc::kNotFound) continue;
     if (!folder) return folder.error();
     const bool moved = how == Discard::kToTrash && trash &&
-                       sys::renameat(folder->get(), name.c_str(), trash->get(), name.c_str()) == 0;
+                       sys::renameat(folder->fd, name.c_str(), trash->get(), name.c_str()) == 0;
     if (!moved) IMSY_TRY(remove_object(place, id));
   }
   return {};
@@ -298,7 +350,7 @@ Result<Layout::ObjectFile> Layout::look_at(Place place, const cdc::ObjectId& id)
   IMSY_TRY_ASSIGN(const auto folder, open_folder(place, id, /*create=*/false));
   const std::string name = object_name(id);
   struct stat st {};
-  if (sys::fstatat(folder.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+  if (sys::fstatat(folder.fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
     return Error::from_errno(errno, "look at " + std::string(folder_name(place)) + "/" + name);
   }
   return describe(id, st);

@@ -19,6 +19,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "cdc/object_id.h"
@@ -45,6 +46,8 @@ class Layout {
   // in a parent that not everybody may write to (kFailedPrecondition). With `lock`, makes what is
   // missing inside and locks it: kUnavailable with the holder's pid when somebody else has it.
   static Result<Layout> open(const std::filesystem::path& root, bool lock);
+  Layout(Layout&&) noexcept;
+  ~Layout();
 
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path index_path() const { return root_ / "index.db"; }
@@ -55,6 +58,9 @@ class Layout {
   // A new partial object: a hole of `size` bytes. kAlreadyExists.
   Result<UniqueFd> create_partial(const cdc::ObjectId& id, std::uint64_t size,
                                   bool is_public) const;
+  // A new partial object of no bytes, for somebody who writes all of it at once and then says whom
+  // it is for. kAlreadyExists.
+  Result<UniqueFd> create_empty(const cdc::ObjectId& id) const;
   // Moves the object to the other place, over what is there.
   Status move_object(const cdc::ObjectId& id, Place to) const;
   Status remove_object(Place place, const cdc::ObjectId& id) const;
@@ -111,15 +117,21 @@ class Layout {
   bool index_marked_broken() const;
 
  private:
-  Layout() = default;
+  Layout();
   Result<UniqueFd> open_beneath(const std::string& name, int flags, mode_t mode = 0) const;
-  Result<UniqueFd> open_folder(Place place, const cdc::ObjectId& id, bool create) const;
+  class Folders;  // descriptors of the objects' folders that are kept open
+  struct Folder {
+    int fd = -1;
+    UniqueFd own;  // when it is not kept
+  };
+  Result<Folder> open_folder(Place place, const cdc::ObjectId& id, bool create) const;
   Status make_folder(const char* name) const;
   Status take_lock();
 
   std::filesystem::path root_;
   UniqueFd root_fd_;
   UniqueFd lock_;
+  std::unique_ptr<Folders> folders_;
 };
 
 }  // namespace imsy::cas

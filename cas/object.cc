@@ -302,7 +302,9 @@ Status StoredObject::leave_objects() {
 // The descriptor to write to; the file is in partial/ then.
 Result<int> StoredObject::writable() {
   if (where_ == Where::kNowhere) {
-    IMSY_TRY_ASSIGN(file_, layout_.create_partial(id_, size_, is_public()));
+    // One chunk makes it whole, and finish() says whom it is for.
+    IMSY_TRY_ASSIGN(file_, chunks_.size() == 1 ? layout_.create_empty(id_)
+                                               : layout_.create_partial(id_, size_, is_public()));
     where_ = Where::kPartial;
     may_write_ = true;
     fd_.store(file_.get(), std::memory_order_release);

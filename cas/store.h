@@ -142,7 +142,8 @@ class Store {
   // is none. The trust domain decides whose objects may be used.
   virtual Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
                                                   const std::string& trust_domain) = 0;
-  // For each chunk whether find_chunk() will probably have it. Cheap: reads no object.
+  // For each chunk whether find_chunk() will probably have it. Made for all chunks of an image at
+  // once: it sorts them and reads no object.
   virtual std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                           const std::string& trust_domain) = 0;
 
