@@ -28,26 +28,35 @@ struct BlobRange {
   std::uint64_t length = 0;  // > 0, inside the blob
 };
 
-// What a place has given.
-struct Brought {
-  Bytes bytes;
-  std::string trust_domain;  // whose they are: "" anybody's
+// Who gets what one request brings, as it comes. Called on a thread of the source, one call at a
+// time; none may wait.
+class BlobReceiver {
+ public:
+  virtual ~BlobReceiver() = default;
+  // Before the first bytes: the answer is the range that was asked for. Whose the bytes are: ""
+  // anybody's.
+  virtual void begin(const std::string& trust_domain) = 0;
+  // The next bytes, unverified.
+  virtual void take(ByteSpan piece) = 0;
+  // The last call. Success: exactly the bytes asked for have come.
+  virtual void end(const Status& status) = 0;
 };
 
 class BlobSource {
  public:
-  using Done = std::function<void(Result<Brought>)>;
   using Time = std::chrono::steady_clock::time_point;
+  // Ends the request with kCancelled if it is still open; from any thread.
+  using Cancel = std::function<void()>;
   virtual ~BlobSource() = default;
 
   // The place has no other name, and no other place has this one. For people, too.
   virtual const std::string& name() const = 0;
 
-  // Gets exactly range.length bytes, unverified. `done` runs exactly once, on a thread of the
-  // source, and must not wait. kNotFound: the place has no such blob. kDenied: it wants other
-  // credentials. kInvalid: it answers nonsense. kUnavailable, kTimeout: it may work later.
-  // kCancelled: the source is going away.
-  virtual void read(const BlobRange& range, Done done) = 0;
+  // Gets exactly range.length bytes. The end of it comes once, perhaps after a part of the bytes.
+  // kNotFound: the place has no such blob. kDenied: it wants other credentials. kInvalid: it
+  // answers nonsense. kUnavailable, kTimeout: it may work later. kCancelled: it was cancelled, or
+  // the source is going away.
+  virtual Cancel read(const BlobRange& range, std::shared_ptr<BlobReceiver> receiver) = 0;
 
   // Asking before then is of no use: it has failed too often, or wants to be left alone.
   virtual Time usable_at() const = 0;

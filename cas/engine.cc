@@ -83,6 +83,7 @@ void Engine::detach(const ImagePtr& image) {
     }
   }
   for (const ReadPtr& read : reads) end_read_later(read, cancelled(kImageGone));
+  cancel_wires(image.get());
   // So that the store may give up what no other image has.
   objects_.clear();
   work_.submit(Urgency::kDemand, [self = shared_from_this(), image, waiting, fills] {
@@ -119,6 +120,11 @@ void Engine::stop() {
     reads = reads_;
   }
   for (const auto& [id, read] : reads) end_read(read, cancelled(kFetcherGone));
+  cancel_wires(nullptr);
+  {
+    MutexLock lock(wires_mu_);
+    wires_.clear();
+  }
   in_flight_.clear();
   objects_.clear();
 }

@@ -3,8 +3,8 @@
 //   read ---present---> answered at once
 //     '---missing----> InFlight::join -> plan (worker): present now? copy from another object?
 //                        else its frame -> request -> Sources says which place, or to wait
-//                        ... arrived (the place's thread)
-//                        -> frames (workers): decode, verify, put, answer who waits
+//                        ... Arrival (the place's thread): frames, each as its last byte comes
+//                        -> workers: decode, verify, put, answer who waits
 //   fill --------------> step (worker, one per image at a time): frames in their order; what lacks
 //                        is copied, or requested in large ranges -> the same way
 //
@@ -37,7 +37,6 @@ namespace imsy::cas {
 using ImagePtr = std::shared_ptr<ImageState>;
 using RequestPtr = std::shared_ptr<Request>;
 using ReadPtr = std::shared_ptr<PendingRead>;
-using SharedBytes = std::shared_ptr<const Bytes>;
 
 class Engine : public std::enable_shared_from_this<Engine> {
  public:
@@ -55,6 +54,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // Ends the threads, then everything that is open with kCancelled. The store is not used any more
   // then. Not from a thread of the fetcher.
   void stop();
+
+  // What a place sends; on its thread (cas/arrival.h).
+  void bytes_came(const Request& request, std::uint64_t bytes);
+  void frame_came(const RequestPtr& request, std::uint32_t frame, Bytes stored);
+  void wire_ended(std::uint64_t wire, const RequestPtr& request, std::vector<std::uint32_t> missing,
+                  const Status& status);
 
   FetchStats stats() const { return counters_.read(); }
   TrafficByPlace traffic() const { return traffic_.read(); }
@@ -116,20 +121,24 @@ class Engine : public std::enable_shared_from_this<Engine> {
   bool is_awaited(const Request& request);
   void carry(const Request& request);
   void send(const RequestPtr& request, const std::shared_ptr<BlobSource>& place);
-  void arrived(const RequestPtr& request, Result<Brought> brought);
-  void split(const RequestPtr& request, const SharedBytes& bytes);
-  void take_frame(const RequestPtr& request, std::uint32_t frame, const SharedBytes& bytes);
+  void cancel_wires(const ImageState* image);
+
+  // --- what comes of them: engine_arrivals.cc
+  void on_break(const RequestPtr& request, const std::vector<std::uint32_t>& missing,
+                const Error& error);
+  void ask_more(const RequestPtr& request);
+  void note_answer(const RequestPtr& request);
+  void take_frame(const RequestPtr& request, std::uint32_t frame, ByteSpan stored);
   std::vector<std::uint32_t> lacking(const ImageState& image, std::uint32_t frame);
   void on_wrong_bytes(const RequestPtr& request, std::uint32_t frame,
                       const std::vector<std::uint32_t>& chunks, const std::string& why);
-  void on_failure(const RequestPtr& request, const Error& error);
   void drop(const RequestPtr& request);
   void fail(const RequestPtr& request, const Error& error);
   // The frame is not on its way any more. Who still waits for its chunks is served anew or told.
   void release_frame(const ImagePtr& image, std::uint32_t frame, InFlight::Why why,
                      const Error& error);
   void release_frames(const Request& request, InFlight::Why why, const Error& error);
-  void frame_over(const RequestPtr& request);
+  void frames_over(const RequestPtr& request, std::size_t count);
   void leave_slot(const ImagePtr& image);
 
   // --- the background fill: engine_fill.cc
@@ -141,7 +150,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status can_keep(const Request& request);
   void ask_for_fill(const RequestPtr& request);
   bool is_held(const ImagePtr& image);
-  void repair_for_fill(const RequestPtr& request);
+  void ask_more_for_fill(const RequestPtr& request);
   bool needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64_t& copied);
   std::vector<std::uint32_t> fill_lacks(const ImagePtr& image, std::uint32_t frame);
   bool copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,
@@ -155,6 +164,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void fill_worked(const ImagePtr& image);
   void free_fill_slot();
   void rest_fill(const ImagePtr& image);
+  void go_on_after(const ImagePtr& image, std::chrono::milliseconds pause);
   void end_pass(const ImagePtr& image);
   void mark_resident(const ImagePtr& image);
   void end_fill(const ImagePtr& image, const Status& status);
@@ -178,6 +188,16 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   Mutex reads_mu_;
   std::unordered_map<std::uint64_t, ReadPtr> reads_ IMSY_GUARDED_BY(reads_mu_);  // not over
+
+  // Requests that a place has and has not answered.
+  struct Wire {
+    RequestPtr request;
+    BlobSource::Cancel cancel;  // empty until the place has taken the request
+    bool unwanted = false;
+  };
+  Mutex wires_mu_;
+  std::uint64_t last_wire_ IMSY_GUARDED_BY(wires_mu_) = 0;
+  std::unordered_map<std::uint64_t, Wire> wires_ IMSY_GUARDED_BY(wires_mu_);
 
   Mutex fill_mu_;
   std::deque<ImagePtr> fill_line_ IMSY_GUARDED_BY(fill_mu_);  // images whose fill wants a slot

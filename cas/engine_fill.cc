@@ -110,8 +110,8 @@ void Engine::step_fill(const ImagePtr& image) {
   if (request == nullptr) {
     free_fill_slot();
   } else if (const Status room = careful ? can_keep(*request) : Status(); !room) {
-    drop_for_fill(request);
     fill_failed(image, request->frames.front(), room.error());
+    drop_for_fill(request);
   } else {
     ask_for_fill(request);
   }
@@ -153,8 +153,8 @@ void Engine::ask_for_fill(const RequestPtr& request) {
   pump(image);  // who waits has to learn until when
 }
 
-// A frame of which wrong bytes came to the fill. It does not wait for a slot.
-void Engine::repair_for_fill(const RequestPtr& request) {
+// For frames of a request that had a slot. It does not wait for another one.
+void Engine::ask_more_for_fill(const RequestPtr& request) {
   {
     MutexLock lock(request->image->mu);
     ++request->image->fill.in_flight;
@@ -186,8 +186,8 @@ void Engine::fail_for_fill(const RequestPtr& request, const Error& error) {
     request->damaged = true;
     return fill_request_over(request);
   }
-  drop_for_fill(request);
   fill_failed(request->image, request->frames.front(), error);
+  drop_for_fill(request);
   submit(Urgency::kDemand, &Engine::wake, request->image);  // the places do answer
 }
 
@@ -295,15 +295,16 @@ bool Engine::object_complete(const ImagePtr& image, std::uint32_t object) {
 
 void Engine::fill_request_over(const RequestPtr& request) {
   const ImagePtr& image = request->image;
-  {
-    MutexLock lock(image->mu);
-    --image->fill.in_flight;
-  }
+  // While it still counts as in flight: nobody takes a step in ignorance of what came of it.
   if (request->not_kept) {
     fill_failed(image, request->frames.front(),
                 Error(Errc::kNoSpace, "the store cannot keep what is fetched"));
   } else if (!request->damaged) {
     fill_worked(image);
+  }
+  {
+    MutexLock lock(image->mu);
+    --image->fill.in_flight;
   }
   free_fill_slot();
   advance_fill(image);
@@ -311,13 +312,18 @@ void Engine::fill_request_over(const RequestPtr& request) {
 
 // Goes back to the frame, after a pause.
 void Engine::fill_failed(const ImagePtr& image, std::uint32_t frame, const Error& error) {
+  bool rests = false;
+  std::chrono::milliseconds pause{0};
   {
     MutexLock lock(image->mu);
+    Fill& fill = image->fill;
     if (!image->attached) return;
-    image->fill.rewind = std::min(image->fill.rewind, frame);
+    fill.rewind = std::min(fill.rewind, frame);
+    rests = std::exchange(fill.resting, true);
+    if (!rests) pause = image->fill_pauses.length(fill.failures++);
   }
   log_fill_failing(*image, error);
-  rest_fill(image);
+  if (!rests) go_on_after(image, pause);
 }
 
 void Engine::log_fill_failing(ImageState& image, const Error& error) {
@@ -343,6 +349,10 @@ void Engine::rest_fill(const ImagePtr& image) {
     if (std::exchange(image->fill.resting, true)) return;
     pause = image->fill_pauses.length(image->fill.failures++);
   }
+  go_on_after(image, pause);
+}
+
+void Engine::go_on_after(const ImagePtr& image, std::chrono::milliseconds pause) {
   work_.at(WorkQueue::Clock::now() + pause, [weak = weak_from_this(), image] {
     const auto self = weak.lock();
     if (self == nullptr) return;

@@ -1,9 +1,9 @@
-// Requests: from wanted chunks to frames that arrived.
+// Requests: from wanted chunks to what is on the wire.
 #include <algorithm>
 #include <utility>
 
+#include "cas/arrival.h"
 #include "cas/engine.h"
-#include "cdc/frame.h"
 #include "common/log.h"
 
 namespace imsy::cas {
@@ -287,165 +287,41 @@ void Engine::send(const RequestPtr& request, const std::shared_ptr<BlobSource>& 
   ++request->image->counters.requests;
   request->place = place;
   request->place_name = place->name();
-  traffic_.asked(request->place_name, request->urgency);
-  place->read(request->range(), [self = shared_from_this(), request](Result<Brought> brought) {
-    self->arrived(request, std::move(brought));
-  });
-}
-
-// --- answers
-
-// On the place's thread, which must not wait: only hands over.
-void Engine::arrived(const RequestPtr& request, Result<Brought> brought) {
-  if (stopped_) return;
-  const auto self = shared_from_this();
-  if (!brought) {
-    work_.submit(Urgency::kDemand,
-                 [self, request, error = brought.error()] { self->on_failure(request, error); });
-    return;
-  }
-  request->trust_domain = std::move(brought->trust_domain);
-  const auto shared = std::make_shared<const Bytes>(std::move(brought->bytes));
-  work_.submit(Urgency::kDemand, [self, request, shared] { self->split(request, shared); });
-}
-
-// One task for each frame, so that a reader's frame does not wait for a long background range.
-void Engine::split(const RequestPtr& request, const SharedBytes& bytes) {
-  const ImagePtr& image = request->image;
-  if (bytes->size() != request->range().length) {
-    return on_failure(request, Error(Errc::kInvalid, request->place_name + " gave " +
-                                                         std::to_string(bytes->size()) +
-                                                         " bytes instead of those asked for"));
-  }
-  counters_.bytes_fetched += bytes->size();
-  image->counters.bytes_fetched += bytes->size();
-  traffic_.gave(request->place_name, request->urgency, bytes->size());
-  bool outage_over = false;
-  {
-    MutexLock lock(image->mu);
-    outage_over = image->sources.succeeded(request->attempt);
-  }
-  if (image->failing.exchange(false)) {
-    log::info("image {}: its registry answers again", image->manifest->digest().to_string());
-  }
-  if (outage_over) wake(image);
   request->left = request->frames.size();
-  for (const std::uint32_t frame : request->frames) {
-    const bool urgent = request->urgency == Urgency::kDemand || is_awaited(*image, frame);
-    work_.submit(urgent ? Urgency::kDemand : Urgency::kBackground,
-                 [self = shared_from_this(), request, frame, bytes] {
-                   self->take_frame(request, frame, bytes);
-                 });
+  traffic_.asked(request->place_name, request->urgency);
+  std::uint64_t wire = 0;
+  {
+    MutexLock lock(wires_mu_);
+    wire = ++last_wire_;
+    wires_.emplace(wire, Wire{request, nullptr});
   }
-}
-
-// The chunks of the frame that somebody wants or whose objects lack them.
-std::vector<std::uint32_t> Engine::lacking(const ImageState& image, std::uint32_t frame) {
-  const cdc::Objects& objects = image.manifest->objects();
-  std::vector<std::uint32_t> chunks;
-  for (const std::uint32_t chunk : objects.chunks_in_frame(frame)) {
-    const std::uint32_t object = objects.object_of_chunk(chunk);
-    bool needed = in_flight_.is_wanted(image.key(chunk));
-    if (!needed) {
-      const auto opened = open_object(image, object);
-      needed = !opened || !(*opened)->has_chunk(chunk - objects.first_chunk(object));
-    }
-    if (needed) chunks.push_back(chunk);
-  }
-  return chunks;
-}
-
-void Engine::take_frame(const RequestPtr& request, std::uint32_t index, const SharedBytes& bytes) {
-  thread_local cdc::FrameDecoder decoder;
-  const ImagePtr& image = request->image;
-  const cdc::Objects& objects = image->manifest->objects();
-  const auto chunks = lacking(*image, index);
-  if (!chunks.empty()) {
-    const cdc::Frame& frame = objects.frame(index);
-    const std::uint64_t start = objects.frame(request->frames.front()).stored_offset;
-    const auto raw = decoder.decode(
-        ByteSpan(*bytes).subspan(frame.stored_offset - start, frame.stored_size), frame.raw_size);
-    std::vector<std::uint32_t> wrong;
-    for (const std::uint32_t chunk : chunks) {
-      const Fate fate = raw ? deliver(image, chunk,
-                                      ByteSpan(*raw).subspan(objects.offset_in_frame(chunk),
-                                                             objects.chunk(chunk).size),
-                                      Got::kFetched, request->trust_domain)
-                            : Fate::kWrong;
-      if (fate == Fate::kWrong) wrong.push_back(chunk);
-      if (fate == Fate::kNotKept) request->not_kept = true;
-    }
-    if (!wrong.empty()) {
-      request->damaged = true;
-      counters_.chunks_corrupt += wrong.size();
-      image->counters.chunks_corrupt += wrong.size();
-      return on_wrong_bytes(request, index, wrong, raw ? "wrong digest" : raw.error().message());
+  auto cancel =
+      place->read(request->range(), std::make_shared<Arrival>(shared_from_this(), request, wire));
+  {
+    MutexLock lock(wires_mu_);
+    const auto found = wires_.find(wire);
+    if (found == wires_.end()) return;  // it has ended meanwhile
+    if (!found->second.unwanted) {
+      found->second.cancel = std::move(cancel);
+      return;
     }
   }
-  release_frame(image, index, InFlight::Why::kDone,
-                Error(Errc::kUnavailable, "the chunk did not come"));
-  frame_over(request);
+  cancel();
 }
 
-// The frame is asked for once more, alone, at the next place.
-void Engine::on_wrong_bytes(const RequestPtr& request, std::uint32_t frame,
-                            const std::vector<std::uint32_t>& chunks, const std::string& why) {
-  const ImagePtr& image = request->image;
-  const Digest blob = request->range().blob;
-  if (const auto place = request->place.lock()) place->distrust(blob);
-  auto again = std::make_shared<Request>();
-  again->image = image;
-  again->frames = {frame};
-  again->urgency = is_awaited(*image, frame) ? Urgency::kDemand : Urgency::kBackground;
-  again->wrong = chunks;
-  again->why = why;
+// Ends what is on the wire, of one image or of all.
+void Engine::cancel_wires(const ImageState* image) {
+  std::vector<BlobSource::Cancel> cancels;
   {
-    MutexLock lock(image->mu);
-    again->attempt = request->attempt;
-    image->sources.gave_wrong(again->attempt, request->place_name, blob, Sources::Clock::now());
+    MutexLock lock(wires_mu_);
+    for (auto& [number, wire] : wires_) {
+      const bool chosen = image == nullptr || wire.request->image.get() == image;
+      if (!chosen) continue;
+      wire.unwanted = true;
+      if (wire.cancel) cancels.push_back(std::exchange(wire.cancel, nullptr));
+    }
   }
-  if (again->urgency == Urgency::kDemand) {
-    enqueue(again);
-  } else {
-    repair_for_fill(again);
-  }
-  frame_over(request);
-}
-
-// The next place is asked, if there is one.
-void Engine::on_failure(const RequestPtr& request, const Error& error) {
-  const ImagePtr& image = request->image;
-  {
-    MutexLock lock(image->mu);
-    image->sources.failed(request->attempt, request->range().blob, error, Sources::Clock::now());
-  }
-  if (request->urgency == Urgency::kBackground) return ask_for_fill(request);
-  leave_slot(image);
-  enqueue(request);
-}
-
-void Engine::release_frames(const Request& request, InFlight::Why why, const Error& error) {
-  for (const std::uint32_t frame : request.frames) {
-    release_frame(request.image, frame, why, error);
-  }
-}
-
-void Engine::release_frame(const ImagePtr& image, std::uint32_t frame, InFlight::Why why,
-                           const Error& error) {
-  {
-    MutexLock lock(image->mu);
-    image->frames.erase(frame);
-  }
-  for (const std::uint32_t chunk : image->manifest->objects().chunks_in_frame(frame)) {
-    settle(in_flight_.give_up(image->key(chunk), image.get(), why), error);
-  }
-}
-
-void Engine::frame_over(const RequestPtr& request) {
-  if (--request->left > 0) return;
-  if (request->urgency == Urgency::kBackground) return fill_request_over(request);
-  leave_slot(request->image);
-  pump(request->image);
+  for (const auto& cancel : cancels) cancel();
 }
 
 }  // namespace imsy::cas

@@ -67,6 +67,7 @@ struct Request {
   std::vector<std::uint32_t> frames;  // to be kept, in order; the range may hold more
   Urgency urgency = Urgency::kDemand;
   std::atomic<std::size_t> left{0};   // frames that are not processed yet
+  std::atomic<bool> answered{false};  // a frame of it has come
   std::atomic<bool> not_kept{false};  // the store could not keep something of it
   std::atomic<bool> damaged{false};   // something of it was wrong
 
@@ -78,7 +79,7 @@ struct Request {
   Sources::Attempt attempt;
   bool waits = false;  // for an outage to pass or the image to be located, and others know it
 
-  // Of the place that was asked last; written before its answer, read after it.
+  // Of the place that was asked last; written before its first bytes, read after them.
   std::weak_ptr<BlobSource> place;
   std::string place_name;
   std::string trust_domain;  // of what it brought

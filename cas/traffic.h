@@ -15,7 +15,7 @@ namespace imsy::cas {
 struct PlaceTraffic {
   struct Sum {
     std::uint64_t requests = 0;
-    std::uint64_t bytes = 0;  // stored bytes of right length, wrong ones as well
+    std::uint64_t bytes = 0;  // stored bytes, also wrong ones and those between frames
   };
   Sum demand;      // for readers
   Sum background;  // for the background fill

@@ -240,7 +240,8 @@ HttpRequest Caller::request_for(const CallPtr& call, const std::string& authoriz
     };
   }
   if (call->request.on_body) {
-    request.on_body = [call](ByteSpan piece) {
+    request.on_body = [call](ByteSpan piece) -> Status {
+      if (!call->done) return Error(Errc::kCancelled, "nobody waits for it any more");
       call->body_started = true;
       return call->request.on_body(piece);
     };

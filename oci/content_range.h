@@ -21,8 +21,8 @@ struct ContentRange {
 };
 
 // For the headers of a 2xx answer. Right are 206 with exactly the Content-Range, or 200 when the
-// whole was asked for, both without a content encoding. kInvalid otherwise: whatever follows would
-// be other bytes than were asked for.
+// whole was asked for, both without a content encoding and announcing no more bytes. kInvalid
+// otherwise: whatever follows would be other bytes than were asked for.
 Status check_range(const HttpResponse& response, const ContentRange& wanted,
                    const std::string& what);
 

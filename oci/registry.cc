@@ -126,6 +126,9 @@ class RegistryClient : public Registry {
   Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
   Cancel read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
                     std::uint64_t length, RangeDone done) override;
+  Cancel stream_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
+                      std::uint64_t length, RangeEvents events) override;
+  void resume() override { caller_->http().wake(); }
   std::chrono::steady_clock::time_point usable_at() const override {
     return caller_->http().health(caller_->root().origin())->usable_at();
   }
@@ -136,6 +139,10 @@ class RegistryClient : public Registry {
  private:
   Result<std::optional<Index>> ask_referrers(const Digest& subject);
   Result<Index> read_fallback(const Digest& subject);
+  std::string name_of(const Digest& blob) const;
+  Result<HttpRequest> range_request(const Digest& blob, const ContentRange& wanted);
+  template <typename Done>
+  Cancel fail_range(Done done, Error error);
 
   const std::shared_ptr<Caller> caller_;
   const std::shared_ptr<Caller> mounter_;  // of blobs of other repositories
@@ -297,36 +304,82 @@ Result<Bytes> RegistryClient::read_part(const Descriptor& blob, std::uint64_t of
   return future.get();
 }
 
-Registry::Cancel RegistryClient::read_range(const Digest& blob, std::uint64_t blob_size,
-                                            std::uint64_t offset, std::uint64_t length,
-                                            RangeDone done) {
-  const std::string what = name_ + ": blob " + blob.to_string();
-  if (length == 0 || offset > blob_size || length > blob_size - offset) {
-    caller_->http().call_after(std::chrono::milliseconds(0), [what, done = std::move(done)] {
-      done(Error(Errc::kInvalid, what + ": a range outside of the blob was asked for"));
-    });
-    return [] {};
+std::string RegistryClient::name_of(const Digest& blob) const {
+  return name_ + ": blob " + blob.to_string();
+}
+
+// A request for a range of the blob, which only the right answer gets through.
+Result<HttpRequest> RegistryClient::range_request(const Digest& blob, const ContentRange& wanted) {
+  const std::string what = name_of(blob);
+  if (wanted.length == 0 || wanted.offset > wanted.total ||
+      wanted.length > wanted.total - wanted.offset) {
+    return Error(Errc::kInvalid, what + ": a range outside of the blob was asked for");
   }
-  const ContentRange wanted{offset, length, blob_size};
   HttpRequest request;
   request.url = caller_->url("blobs/" + blob.to_string());
-  request.headers.emplace_back("Range", wanted.to_range_header());
-  request.body_limit = length;
+  if (wanted.length != wanted.total) {
+    request.headers.emplace_back("Range", wanted.to_range_header());
+  }
+  request.body_limit = wanted.length;
   request.idle_timeout = rate_window_;
   request.min_rate = kMinRate;
   request.on_headers = [what, wanted](const HttpResponse& response) {
     return check_range(response, wanted, what);
   };
+  return request;
+}
+
+// Fails later, on the HTTP client's thread.
+template <typename Done>
+Registry::Cancel RegistryClient::fail_range(Done done, Error error) {
+  caller_->http().call_after(std::chrono::milliseconds(0),
+                             [done = std::move(done), error] { done(error); });
+  return [] {};
+}
+
+Registry::Cancel RegistryClient::read_range(const Digest& blob, std::uint64_t blob_size,
+                                            std::uint64_t offset, std::uint64_t length,
+                                            RangeDone done) {
+  auto request = range_request(blob, {offset, length, blob_size});
+  if (!request) return fail_range(std::move(done), request.error());
   CallPolicy policy;
   policy.remember_target = true;
   policy.body_size = length;
-  const auto call = caller_->send(std::move(request), policy,
-                                  [what, done = std::move(done)](Result<HttpResponse> response) {
-                                    if (!response) return done(response.error().with_context(what));
-                                    if (response->status / 100 != 2)
-                                      return done(status_error(*response, what));
-                                    done(std::move(response->body));
-                                  });
+  const auto call =
+      caller_->send(std::move(*request), policy,
+                    [what = name_of(blob), done = std::move(done)](Result<HttpResponse> response) {
+                      if (!response) return done(response.error().with_context(what));
+                      if (response->status / 100 != 2) return done(status_error(*response, what));
+                      done(std::move(response->body));
+                    });
+  return [caller = caller_, call] { caller->cancel(call); };
+}
+
+Registry::Cancel RegistryClient::stream_range(const Digest& blob, std::uint64_t blob_size,
+                                              std::uint64_t offset, std::uint64_t length,
+                                              RangeEvents events) {
+  auto request = range_request(blob, {offset, length, blob_size});
+  if (!request) return fail_range(std::move(events.done), request.error());
+  const auto came = std::make_shared<std::uint64_t>(0);
+  const std::string url = request->url;
+  request->should_pause = std::move(events.should_pause);
+  request->on_body = [came, on_bytes = std::move(events.on_bytes)](ByteSpan piece) -> Status {
+    *came += piece.size();
+    on_bytes(piece);
+    return {};
+  };
+  CallPolicy policy;
+  policy.remember_target = true;
+  const auto call =
+      caller_->send(std::move(*request), policy,
+                    [caller = caller_, url, what = name_of(blob), came, length,
+                     done = std::move(events.done)](const Result<HttpResponse>& response) {
+                      if (!response) return done(response.error().with_context(what));
+                      if (response->status / 100 != 2) return done(status_error(*response, what));
+                      if (*came == length) return done({});
+                      caller->forget_target(url);
+                      done(Error(Errc::kUnavailable, what + ": the answer came incomplete"));
+                    });
   return [caller = caller_, call] { caller->cancel(call); };
 }
 

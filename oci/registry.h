@@ -2,7 +2,9 @@
 //
 // Promises
 //   * Every byte returned was asked for: a range answer must be 206 with exactly the Content-Range
-//     asked for and exactly that many bytes; a 200 is accepted only when the whole blob was asked.
+//     asked for and exactly that many bytes. The whole blob is asked for without a range, so that
+//     also a server without ranges can give it; a 200 to anything else is refused before its first
+//     byte is read.
 //   * Redirects (at most 5) are followed by hand: http and https only, never from https to http;
 //     Authorization is dropped when scheme, host or port change. The final location of a blob is
 //     remembered until anything fails there; that sends us back to the registry once.
@@ -12,7 +14,7 @@
 //     back-off, Retry-After clamped to 30 s), and so are ranges that come slower than kMinRate; but
 //     not for who is not patient.
 // Threads: all methods from any thread. The synchronous ones wait for the network; read_range()
-//   does not, and may be called from a thread that must not wait.
+//   and stream_range() do not, and may be called from a thread that must not wait.
 #pragma once
 
 #include <chrono>
@@ -59,6 +61,21 @@ class Registry : public Repository {
   // any thread, as long as the HTTP client exists.
   virtual Cancel read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
                             std::uint64_t length, RangeDone done) = 0;
+
+  // The same, with the bytes as they come. All on the HTTP client's thread; none may wait.
+  struct RangeEvents {
+    std::function<void(ByteSpan)> on_bytes;  // in order, once the answer is known to be the range
+    // Asked before each piece: true ends the flow until resume(). Null: never; a request that may
+    // pause gets a connection of its own (oci/http.h).
+    std::function<bool()> should_pause;
+    // The last call. Success: exactly `length` bytes have come. What broke after bytes have come is
+    // not tried again, whoever asks: the caller knows where it was.
+    std::function<void(Status)> done;
+  };
+  virtual Cancel stream_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
+                              std::uint64_t length, RangeEvents events) = 0;
+  // Makes paused ranges ask should_pause() again. Never waits.
+  virtual void resume() = 0;
 
   // Asking before then is of no use to who is not patient.
   virtual std::chrono::steady_clock::time_point usable_at() const = 0;

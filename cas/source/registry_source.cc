@@ -1,5 +1,6 @@
 #include "cas/source/registry_source.h"
 
+#include <memory>
 #include <utility>
 
 namespace imsy::cas {
@@ -15,13 +16,17 @@ class RegistrySource final : public BlobSource {
 
   const std::string& name() const override { return name_; }
 
-  void read(const BlobRange& range, Done done) override {
-    registry_->read_range(range.blob, range.blob_size, range.offset, range.length,
-                          [registry = registry_, trust_domain = trust_domain_,
-                           done = std::move(done)](Result<Bytes> bytes) {
-                            if (!bytes) return done(bytes.error());
-                            done(Brought{std::move(*bytes), trust_domain(*registry)});
-                          });
+  Cancel read(const BlobRange& range, std::shared_ptr<BlobReceiver> receiver) override {
+    oci::Registry::RangeEvents events;
+    const auto began = std::make_shared<bool>(false);
+    events.on_bytes = [registry = registry_, trust_domain = trust_domain_, began,
+                       receiver](ByteSpan piece) {
+      if (!std::exchange(*began, true)) receiver->begin(trust_domain(*registry));
+      receiver->take(piece);
+    };
+    events.done = [receiver](const Status& status) { receiver->end(status); };
+    return registry_->stream_range(range.blob, range.blob_size, range.offset, range.length,
+                                   std::move(events));
   }
 
   Time usable_at() const override { return registry_->usable_at(); }

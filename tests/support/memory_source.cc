@@ -1,8 +1,14 @@
 #include "tests/support/memory_source.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace imsy::test {
+namespace {
+
+constexpr std::size_t kPiece = 50'000;  // ends nowhere in particular
+
+}  // namespace
 
 MemorySource::MemorySource(std::string name) : name_(std::move(name)), thread_([this] { run(); }) {}
 
@@ -26,11 +32,36 @@ void MemorySource::add(const std::vector<Bytes>& blobs) {
   for (const Bytes& blob : blobs) add(blob);
 }
 
-void MemorySource::read(const cas::BlobRange& range, Done done) {
+MemorySource::Cancel MemorySource::read(const cas::BlobRange& range,
+                                        std::shared_ptr<cas::BlobReceiver> receiver) {
+  auto request = std::make_shared<Request>();
+  request->range = range;
+  request->receiver = std::move(receiver);
   {
     MutexLock lock(mu_);
+    request->number = ++last_number_;
     log_.push_back(range);
-    waiting_.push_back({range, std::move(done)});
+    waiting_.push_back(request);
+  }
+  changed_.notify_all();
+  return [this, number = request->number] { cancel(number); };
+}
+
+// Its turn comes at once, and it is answered with kCancelled.
+void MemorySource::cancel(std::uint64_t number) {
+  {
+    MutexLock lock(mu_);
+    const auto is_it = [&](const RequestPtr& one) { return one->number == number; };
+    const auto waits = std::find_if(waiting_.begin(), waiting_.end(), is_it);
+    if (waits != waiting_.end()) {
+      open_.push_back(*waits);
+      waiting_.erase(waits);
+    }
+    const auto found = std::find_if(open_.begin(), open_.end(), is_it);
+    if (found == open_.end()) return;
+    (*found)->answer.resize((*found)->given);
+    (*found)->end = Error(Errc::kCancelled, "cancelled");
+    ++cancelled_;
   }
   changed_.notify_all();
 }
@@ -98,6 +129,32 @@ void MemorySource::fail_with(int count, Error error) {
   failure_ = std::move(error);
 }
 
+void MemorySource::cut(std::uint64_t bytes, int count) {
+  MutexLock lock(mu_);
+  cut_ = bytes;
+  cuts_ = count;
+}
+
+void MemorySource::shorten(std::uint64_t bytes) {
+  MutexLock lock(mu_);
+  shorten_ = bytes;
+}
+
+void MemorySource::stall(std::uint64_t bytes) {
+  MutexLock lock(mu_);
+  stall_ = bytes;
+}
+
+void MemorySource::go_on() {
+  stall(~std::uint64_t{0});
+  changed_.notify_all();
+}
+
+unsigned MemorySource::cancelled() const {
+  MutexLock lock(mu_);
+  return cancelled_;
+}
+
 void MemorySource::flip(const Digest& blob, std::uint64_t offset, int count) {
   MutexLock lock(mu_);
   flips_.push_back({blob, offset, count});
@@ -123,7 +180,7 @@ std::vector<cas::BlobRange> MemorySource::log() const {
   return log_;
 }
 
-Result<cas::Brought> MemorySource::answer(const cas::BlobRange& range) {
+Result<Bytes> MemorySource::answer(const cas::BlobRange& range) {
   if (failures_ != 0) {
     if (failures_ > 0) --failures_;
     return failure_;
@@ -143,25 +200,77 @@ Result<cas::Brought> MemorySource::answer(const cas::BlobRange& range) {
     bytes[flip.offset - range.offset] ^= std::byte{1};
     if (flip.count > 0) --flip.count;
   }
-  bytes_ += bytes.size();
-  return cas::Brought{std::move(bytes), trust_domain_};
+  return bytes;
+}
+
+void MemorySource::begin(Request& request) {
+  auto bytes = answer(request.range);
+  if (!bytes) {
+    request.end = bytes.error();
+    return;
+  }
+  request.answer = std::move(*bytes);
+  request.answer.resize(request.answer.size() - std::min(shorten_, request.answer.size()));
+  if (cuts_ > 0 && cut_ < request.answer.size()) {
+    --cuts_;
+    request.answer.resize(cut_);
+    request.end = Error(Errc::kUnavailable, "cut off");
+  }
+}
+
+bool MemorySource::may_go_on(const Request& request) const {
+  return stopping_ || request.given == request.answer.size() || request.given < stall_;
+}
+
+// Nothing: there is nothing to do.
+MemorySource::Step MemorySource::next_step() {
+  while (!waiting_.empty() && (stopping_ || !holding_ || allowed_ > 0)) {
+    if (holding_ && allowed_ > 0) --allowed_;
+    open_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+    if (!stopping_) begin(*open_.back());
+  }
+  const auto next = std::find_if(open_.begin(), open_.end(),
+                                 [this](const RequestPtr& one) { return may_go_on(*one); });
+  if (next == open_.end()) return {};
+  Step step;
+  step.request = std::move(*next);
+  open_.erase(next);
+  Request& request = *step.request;
+  if (stopping_) {
+    step.end = Error(Errc::kCancelled, "the source is gone");
+    return step;
+  }
+  step.begins = request.given == 0 && !request.answer.empty();
+  step.piece = ByteSpan(request.answer).subspan(request.given);
+  const std::uint64_t most = std::min<std::uint64_t>(kPiece, stall_ - request.given);
+  step.piece = step.piece.first(std::min<std::uint64_t>(most, step.piece.size()));
+  request.given += step.piece.size();
+  bytes_ += step.piece.size();
+  if (request.given == request.answer.size()) {
+    step.end = request.end;
+  } else {
+    open_.push_back(step.request);
+  }
+  return step;
 }
 
 void MemorySource::run() {
   for (;;) {
-    Done done;
-    Result<cas::Brought> result = Error(Errc::kCancelled, "the source is gone");
+    Step step;
+    std::string trust_domain;
     {
       MutexLock lock(mu_);
-      while (!stopping_ && (waiting_.empty() || (holding_ && allowed_ == 0))) changed_.wait(mu_);
-      if (waiting_.empty()) return;
-      Request request = std::move(waiting_.front());
-      waiting_.pop_front();
-      if (holding_ && allowed_ > 0) --allowed_;
-      if (!stopping_) result = answer(request.range);
-      done = std::move(request.done);
+      while ((step = next_step()).request == nullptr) {
+        if (stopping_) return;
+        changed_.wait(mu_);
+      }
+      trust_domain = trust_domain_;
     }
-    done(std::move(result));
+    cas::BlobReceiver& receiver = *step.request->receiver;
+    if (step.begins) receiver.begin(trust_domain);
+    if (!step.piece.empty()) receiver.take(step.piece);
+    if (step.end) receiver.end(*step.end);
   }
 }
 

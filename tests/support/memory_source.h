@@ -1,12 +1,14 @@
 // MemorySource: a BlobSource over blobs in memory that a test can make wait, fail and lie.
 //
 // Every request is counted and logged, so that a test can say what crossed the wire. Answers are
-// given on the source's own thread, in order.
+// given on the source's own thread, piece by piece, those of several requests in turns.
 // Threads: all methods from any thread; the destructor not from the source's own.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -30,7 +32,7 @@ class MemorySource : public cas::BlobSource {
   void add(const std::vector<Bytes>& blobs);
 
   const std::string& name() const override { return name_; }
-  void read(const cas::BlobRange& range, Done done) override;
+  Cancel read(const cas::BlobRange& range, std::shared_ptr<cas::BlobReceiver> receiver) override;
   Time usable_at() const override;
   void distrust(const Digest& blob) override;
 
@@ -51,19 +53,40 @@ class MemorySource : public cas::BlobSource {
 
   // The next `count` requests fail with `error`; count < 0: all of them until fail_with(0, ...).
   void fail_with(int count, Error error);
+  // The next `count` answers break off after `bytes` bytes, if they are longer.
+  void cut(std::uint64_t bytes, int count);
+  // All answers end, with success, so many bytes too early.
+  void shorten(std::uint64_t bytes);
+  // Answers stop when they have given `bytes` bytes, until go_on(), or until they are cancelled.
+  void stall(std::uint64_t bytes);
+  void go_on();
+  unsigned cancelled() const;  // requests
   // The next `count` answers that contain byte `offset` of `blob` have that byte flipped; count <
   // 0: all of them until repair().
   void flip(const Digest& blob, std::uint64_t offset, int count);
   void repair();
 
   std::uint64_t requests() const;
-  std::uint64_t bytes() const;  // of successful answers
+  std::uint64_t bytes() const;  // given
   std::vector<cas::BlobRange> log() const;
 
  private:
   struct Request {
+    std::uint64_t number = 0;
     cas::BlobRange range;
-    Done done;
+    std::shared_ptr<cas::BlobReceiver> receiver;
+    // Once its turn has come:
+    Bytes answer;
+    std::size_t given = 0;
+    Status end;  // after these bytes
+  };
+  using RequestPtr = std::shared_ptr<Request>;
+  // What the thread does next, without the lock.
+  struct Step {
+    RequestPtr request;
+    bool begins = false;
+    ByteSpan piece;
+    std::optional<Status> end;
   };
   struct Flip {
     Digest blob;
@@ -71,19 +94,30 @@ class MemorySource : public cas::BlobSource {
     int count = 0;
   };
   void run();
-  Result<cas::Brought> answer(const cas::BlobRange& range) IMSY_REQUIRES(mu_);
+  void cancel(std::uint64_t number);
+  Step next_step() IMSY_REQUIRES(mu_);
+  void begin(Request& request) IMSY_REQUIRES(mu_);
+  bool may_go_on(const Request& request) const IMSY_REQUIRES(mu_);
+  Result<Bytes> answer(const cas::BlobRange& range) IMSY_REQUIRES(mu_);
 
   const std::string name_;
   mutable Mutex mu_;
   CondVar changed_;
   std::unordered_map<Digest, Bytes> blobs_ IMSY_GUARDED_BY(mu_);
-  std::deque<Request> waiting_ IMSY_GUARDED_BY(mu_);
+  std::uint64_t last_number_ IMSY_GUARDED_BY(mu_) = 0;
+  std::deque<RequestPtr> waiting_ IMSY_GUARDED_BY(mu_);
+  std::deque<RequestPtr> open_ IMSY_GUARDED_BY(mu_);  // whose turn has come
   std::vector<cas::BlobRange> log_ IMSY_GUARDED_BY(mu_);
   std::vector<Flip> flips_ IMSY_GUARDED_BY(mu_);
   bool holding_ IMSY_GUARDED_BY(mu_) = false;
   std::size_t allowed_ IMSY_GUARDED_BY(mu_) = 0;  // requests that may pass while holding
   int failures_ IMSY_GUARDED_BY(mu_) = 0;
   Error failure_ IMSY_GUARDED_BY(mu_){Errc::kUnavailable, "the test says so"};
+  std::uint64_t stall_ IMSY_GUARDED_BY(mu_) = ~std::uint64_t{0};
+  unsigned cancelled_ IMSY_GUARDED_BY(mu_) = 0;
+  std::uint64_t shorten_ IMSY_GUARDED_BY(mu_) = 0;
+  std::uint64_t cut_ IMSY_GUARDED_BY(mu_) = 0;
+  int cuts_ IMSY_GUARDED_BY(mu_) = 0;
   std::uint64_t bytes_ IMSY_GUARDED_BY(mu_) = 0;
   std::string trust_domain_ IMSY_GUARDED_BY(mu_);
   Time usable_at_ IMSY_GUARDED_BY(mu_) = Time::min();

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cas/blob_source.h"
@@ -30,20 +31,58 @@ struct SourceKind {
   std::function<std::unique_ptr<SourceUnderTest>()> make;
 };
 
-// What a read that `start` starts ends with.
-inline Result<Bytes> bytes_of(const std::function<void(BlobSource::Done)>& start) {
+// What a place has given, once all of it is here.
+struct Brought {
+  Bytes bytes;
+  std::string trust_domain;
+};
+
+// Collects what comes, and sees that the calls come as promised.
+class Collector final : public BlobReceiver {
+ public:
+  using Done = std::function<void(Result<Brought>)>;
+  explicit Collector(Done done) : done_(std::move(done)) {}
+
+  void begin(const std::string& trust_domain) override {
+    EXPECT_FALSE(std::exchange(began_, true));
+    brought_.trust_domain = trust_domain;
+  }
+  void take(ByteSpan piece) override {
+    EXPECT_TRUE(began_ && !ended_ && !piece.empty());
+    append(brought_.bytes, piece);
+    came_ = brought_.bytes.size();
+  }
+  void end(const Status& status) override {
+    EXPECT_FALSE(std::exchange(ended_, true));
+    done_(status ? Result<Brought>(std::move(brought_)) : status.error());
+  }
+  std::size_t came() const { return came_; }
+
+ private:
+  const Done done_;
+  Brought brought_;
+  bool began_ = false;
+  bool ended_ = false;
+  std::atomic<std::size_t> came_{0};
+};
+
+inline BlobSource::Cancel read(BlobSource& source, const BlobRange& range, Collector::Done done) {
+  return source.read(range, std::make_shared<Collector>(std::move(done)));
+}
+
+// Waits for it.
+inline Result<Brought> read(BlobSource& source, const BlobRange& range) {
   std::promise<Result<Brought>> promise;
   auto future = promise.get_future();
-  start([&](Result<Brought> brought) { promise.set_value(std::move(brought)); });
-  auto brought = future.get();
-  if (!brought) return brought.error();
-  return std::move(brought->bytes);
+  read(source, range, [&](Result<Brought> brought) { promise.set_value(std::move(brought)); });
+  return future.get();
 }
 
 class BlobSourceContract : public ::testing::TestWithParam<SourceKind> {
  protected:
   Result<Bytes> read(const BlobRange& range) {
-    return bytes_of([&](BlobSource::Done done) { under_test_->source().read(range, done); });
+    IMSY_TRY_ASSIGN(Brought brought, cas::read(under_test_->source(), range));
+    return std::move(brought.bytes);
   }
   BlobRange range(std::uint64_t offset, std::uint64_t length) const {
     return {digest_, blob_.size(), offset, length};
@@ -101,12 +140,13 @@ TEST_P(BlobSourceContract, AnswersEachOfManyRequestsOnce) {
     threads.emplace_back([&, t] {
       for (unsigned i = 0; i < kEach; ++i) {
         const unsigned number = t * kEach + i;
-        under_test_->source().read(range(number * 100, 100), [&, number](Result<Brought> brought) {
+        const auto done = [&, number](Result<Brought> brought) {
           const bool right = brought && std::equal(brought->bytes.begin(), brought->bytes.end(),
                                                    blob_.begin() + number * 100);
           answers[number] += right ? 1 : 1000;
           if (--left == 0) all.set_value();
-        });
+        };
+        cas::read(under_test_->source(), range(number * 100, 100), done);
       }
     });
   }
@@ -116,14 +156,33 @@ TEST_P(BlobSourceContract, AnswersEachOfManyRequestsOnce) {
 }
 
 TEST_P(BlobSourceContract, MayBeAskedFromItsOwnThread) {
-  const auto bytes = bytes_of([&](const BlobSource::Done& done) {
-    under_test_->source().read(range(0, 5), [&, done](const Result<Brought>& first) {
-      EXPECT_TRUE(first);
-      under_test_->source().read(range(5, 5), done);
-    });
+  std::promise<Result<Brought>> answer;
+  cas::read(under_test_->source(), range(0, 5), [&](const Result<Brought>& first) {
+    EXPECT_TRUE(first);
+    cas::read(under_test_->source(), range(5, 5),
+              [&](Result<Brought> second) { answer.set_value(std::move(second)); });
   });
-  ASSERT_TRUE(bytes) << bytes.error().message();
-  EXPECT_TRUE(std::equal(bytes->begin(), bytes->end(), blob_.begin() + 5));
+  const auto brought = answer.get_future().get();
+  ASSERT_TRUE(brought) << brought.error().message();
+  EXPECT_TRUE(std::equal(brought->bytes.begin(), brought->bytes.end(), blob_.begin() + 5));
+}
+
+TEST_P(BlobSourceContract, EndsOnceHoweverOftenItIsCancelled) {
+  for (int i = 0; i < 20; ++i) {
+    std::promise<Result<Brought>> answer;
+    const auto cancel =
+        cas::read(under_test_->source(), range(0, 300'000),
+                  [&](Result<Brought> brought) { answer.set_value(std::move(brought)); });
+    cancel();
+    cancel();
+    const auto brought = answer.get_future().get();
+    cancel();
+    if (brought) {
+      EXPECT_TRUE(brought->bytes == blob_);
+    } else {
+      EXPECT_EQ(brought.error().code(), Errc::kCancelled) << brought.error().message();
+    }
+  }
 }
 
 }  // namespace imsy::cas

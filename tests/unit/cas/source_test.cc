@@ -53,12 +53,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 class RegistrySourceTest : public ::testing::Test {
  protected:
-  Result<Brought> read() {
-    std::promise<Result<Brought>> promise;
-    auto future = promise.get_future();
-    source_->read(range_, [&](Result<Brought> brought) { promise.set_value(std::move(brought)); });
-    return future.get();
-  }
+  Result<Brought> read() { return cas::read(*source_, range_); }
   void break_down(int times, int status) {
     registry_.fault("GET", "/blobs/", times, [status](const auto&, test::FakeResponse& response) {
       response.status = status;
@@ -82,6 +77,45 @@ TEST_F(RegistrySourceTest, AsksOnceWhateverHappens) {
     EXPECT_EQ(code_of(failed), status == 404 ? Errc::kNotFound : Errc::kUnavailable) << status;
     EXPECT_EQ(registry_.log().size(), 1u) << status;
   }
+}
+
+TEST_F(RegistrySourceTest, GivesWhatCameBeforeABreak) {
+  registry_.add_blob(blob_);
+  registry_.fault("GET", "/blobs/", 1, [](const auto&, test::FakeResponse& response) {
+    response.send_at_most = 7;
+    response.end = test::FakeResponse::End::kClose;
+  });
+  std::promise<Result<Brought>> answer;
+  const auto collector = std::make_shared<Collector>(
+      [&](Result<Brought> brought) { answer.set_value(std::move(brought)); });
+  source_->read(range_, collector);
+  EXPECT_EQ(code_of(answer.get_future().get()), Errc::kUnavailable);
+  EXPECT_EQ(collector->came(), 7u);
+  EXPECT_EQ(registry_.log().size(), 1u);
+}
+
+TEST_F(RegistrySourceTest, GivesNothingOfAnotherRange) {
+  registry_.add_blob(blob_);
+  for (const int status : {200, 206}) {
+    registry_.fault("GET", "/blobs/", 1, [status](const auto&, test::FakeResponse& response) {
+      response.status = status;
+      response.set("Content-Range", "bytes 991-1002/1003");
+    });
+    std::promise<Result<Brought>> answer;
+    const auto collector = std::make_shared<Collector>(
+        [&](Result<Brought> brought) { answer.set_value(std::move(brought)); });
+    source_->read(range_, collector);
+    EXPECT_EQ(code_of(answer.get_future().get()), Errc::kInvalid);
+    EXPECT_EQ(collector->came(), 0u);
+  }
+}
+
+TEST_F(RegistrySourceTest, AsksForAWholeBlobWithoutARange) {
+  registry_.add_blob(blob_);
+  const auto brought = cas::read(*source_, {range_.blob, blob_.size(), 0, blob_.size()});
+  ASSERT_OK(brought);
+  EXPECT_EQ(as_text(brought->bytes), blob_);
+  EXPECT_EQ(registry_.log().back().header("range"), "");
 }
 
 TEST_F(RegistrySourceTest, SaysFromWhenOnItMayBeAsked) {

@@ -14,7 +14,10 @@ class FakePlace final : public BlobSource {
  public:
   explicit FakePlace(std::string name) : name_(std::move(name)) {}
   const std::string& name() const override { return name_; }
-  void read(const BlobRange&, Done) override { FAIL() << "nobody reads here"; }
+  Cancel read(const BlobRange&, std::shared_ptr<BlobReceiver>) override {
+    ADD_FAILURE() << "nobody reads here";
+    return [] {};
+  }
   Time usable_at() const override { return usable; }
   void distrust(const Digest&) override {}
   Time usable = Time::min();
