@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <cassert>
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -146,6 +147,11 @@ struct Transfer {
     if (!verdict) error = verdict.error();
     return verdict.has_value();
   }
+  bool fail_size() {
+    return fail(Errc::kInvalid, "the answer is larger than the limit of " +
+                                    std::to_string(request.body_limit) + " bytes");
+  }
+  bool announces_too_much() const;
   bool allowed(std::string_view address) {
     if (!request.allow_address || request.allow_address(address)) return true;
     return fail(Errc::kDenied,
@@ -194,8 +200,10 @@ bool Transfer::take_header(std::string_view line) {
   line = trimmed(line);
   if (line.empty()) {
     headers_done = response.status >= 200;
-    if (headers_done) measure_beginning();
-    return !headers_done || !request.on_headers || accept(request.on_headers(response));
+    if (!headers_done) return true;
+    measure_beginning();
+    if (announces_too_much()) return fail_size();
+    return !request.on_headers || accept(request.on_headers(response));
   }
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos || !is_token(line.substr(0, colon))) {
@@ -203,6 +211,16 @@ bool Transfer::take_header(std::string_view line) {
   }
   response.headers.emplace_back(lowered(line.substr(0, colon)), trimmed(line.substr(colon + 1)));
   return true;
+}
+
+// Not worth the wait for what goes beyond the limit.
+bool Transfer::announces_too_much() const {
+  if (response.status / 100 != 2 || request.method == "HEAD") return false;
+  const std::string length = response.header("content-length");
+  std::uint64_t bytes = 0;
+  const auto [end, problem] = std::from_chars(length.data(), length.data() + length.size(), bytes);
+  return problem == std::errc::result_out_of_range ||
+         (problem == std::errc() && bytes > request.body_limit);
 }
 
 bool Transfer::take_body(ByteSpan piece) {
@@ -213,10 +231,7 @@ bool Transfer::take_body(ByteSpan piece) {
     body_cut = body_bytes >= kErrorBodyLimit;
     return !body_cut;
   }
-  if (body_bytes > request.body_limit) {
-    return fail(Errc::kInvalid, "the answer is larger than the limit of " +
-                                    std::to_string(request.body_limit) + " bytes");
-  }
+  if (body_bytes > request.body_limit) return fail_size();
   if (!request.on_body) {
     append(response.body, piece);
     return true;

@@ -2,15 +2,13 @@
 """A registry that misbehaves under a node that reads lazily: whatever it answers, readers get right
 bytes or an error, the store keeps nothing wrong, and what the registry asks for is bounded."""
 
-import base64
 import errno
 import hashlib
-import json
 import os
 
 from imsytest import check, env, images, imsy, oci
-from imsytest.containerd import Containerd
 from imsytest.faultreg import FaultyRegistry
+from imsytest.node import DirectNode
 from imsytest.sandbox import Sandbox
 
 SIZE = 32_000_000
@@ -20,34 +18,9 @@ PIECE = 500_000     # about a frame
 REFUSED = ("whole", "start", "total", "no-range", "multipart", "long", "encoded", "flip")
 # Those that look like a broken connection, which is tried again.
 # What comes behind the bytes that were asked for is cut off; they have been used by then.
-BROKEN = ({"wrong": "short"}, {"wrong": "endless"}, {"cut": 1000}, {"cut": 1000, "end": "reset"}, {"status": 500},
-          {"status": 503, "headers": {"Retry-After": "-1"}},
+BROKEN = ({"wrong": "short"}, {"wrong": "endless"}, {"cut": 1000}, {"cut": 1000, "end": "reset"},
+          {"status": 500}, {"status": 503, "headers": {"Retry-After": "-1"}},
           {"status": 503, "headers": {"Retry-After": "never"}})
-
-
-class Node:
-    """A node that reads from one registry, and the image that it has pulled."""
-
-    def __init__(self, box, registry, name, login=None, **more):
-        if login:
-            more["docker_config"] = self._log_in(box, registry, f"{name}-containerd", *login)
-        self.snapshotter = imsy.Snapshotter(
-            box, {"127.0.0.1": [registry.endpoint]},
-            Containerd.socket_of(box, f"{name}-containerd"), f"{name}-imsy", **more)
-        self.containerd = Containerd(box, self.snapshotter.socket, f"{name}-containerd")
-        self.reference = registry.reference("large-imsy", "v1")
-        self.containerd.pull(self.reference, snapshotter="imsy")
-
-    @staticmethod
-    def _log_in(box, registry, containerd, user, password):
-        """For the snapshotter, and for nerdctl where it looks."""
-        secret = base64.b64encode(f"{user}:{password}".encode()).decode()
-        config = box.path(f"{containerd}-nerdctl", "docker") / "config.json"
-        config.write_text(json.dumps({"auths": {registry.address: {"auth": secret}}}))
-        return str(config)
-
-    def mounted(self):
-        return self.containerd.mounted(self.reference, "imsy")
 
 
 class Image:
@@ -74,6 +47,13 @@ class Image:
         return {hashlib.sha256(data).hexdigest() for data in (self.large, *self.small.values())}
 
 
+def pulled(box, registry, name, **more):
+    """A node that has pulled the image."""
+    node = DirectNode(box, registry, name, **more)
+    node.pull("large-imsy", "v1")
+    return node
+
+
 def read_piece(root, at):
     """A piece of the large file, or the number of an error."""
     data = b""
@@ -98,8 +78,8 @@ def check_store(node, image):
 def check_wrong_answers(box):
     registry = FaultyRegistry(box, "wrong")
     image = Image(box, registry, "wrong-image")
-    node = Node(box, registry, "wrong-node", background_fill=False)
-    with node.mounted() as root:
+    node = pulled(box, registry, "wrong-node", background_fill=False)
+    with node.mounted("large-imsy", "v1") as root:
         for number, kind in enumerate(REFUSED):
             at = number * STRIDE
             registry.fault(method="GET", path=image.blob, wrong=kind)
@@ -139,9 +119,9 @@ def check_tokens(box):
     registry.fault(method="GET", path=image.blob, times=2, status=401, headers={
         "WWW-Authenticate": f'Bearer realm="{registry.endpoint}/token",service="fake"'})
     registry.fault(method="GET", path=image.blob, delay=1.2)
-    node = Node(box, registry, "tokens-node", login=("user", "secret"))
+    node = pulled(box, registry, "tokens-node", login=("user", "secret"))
     node.snapshotter.wait_resident()
-    with node.mounted() as root:
+    with node.mounted("large-imsy", "v1") as root:
         check.true(image.large == (root / "large").read_bytes(), "what was pulled with tokens")
     tokens = registry.log(path="/token")
     check.true(len(tokens) >= 3, f"tokens are asked for anew: {len(tokens)}")
@@ -156,8 +136,8 @@ def check_signed_urls(box):
     image = Image(box, registry, "signed-image")
     # Each answer takes so long that the address is over when it is used for the second time.
     registry.fault(method="GET", path=image.blob, expires=1.0, delay=0.6)
-    node = Node(box, registry, "signed-node", background_fill=False)
-    with node.mounted() as root:
+    node = pulled(box, registry, "signed-node", background_fill=False)
+    with node.mounted("large-imsy", "v1") as root:
         for at in range(0, SIZE - PIECE, 4 * STRIDE):
             check.true(image.piece(at) == read_piece(root, at), "behind a signed URL")
         expired = sum(one["status"] == 403 for one in registry.log(path=image.blob))

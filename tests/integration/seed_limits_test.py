@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import resource
 import subprocess
 import unittest
 
@@ -44,6 +45,18 @@ class ServeTest(SeedCase):
                 else:
                     self.assertTrue(body == expected)
                     self.assertIn(f"content-length: {len(expected)}", head)
+
+    def test_many_ranges_in_one_header(self):
+        def ranges(count):
+            return "Range: bytes=" + ",".join(f"{at}-{at}" for at in range(count))
+        before = memory_peak(self.server.child.pid)
+        # As many as a head may have: answered with all of it, and not one by one.
+        status, _, body = self.ask(f"GET /{self.object}", ranges(1500))
+        self.assertEqual("200", status)
+        self.assertTrue(body == DATA)
+        status, _, _ = self.ask(f"GET /{self.object}", ranges(100_000))
+        self.assertEqual("431", status)
+        self.assertLess(memory_peak(self.server.child.pid) - before, 16 * MIB)
 
     def test_head_has_no_body(self):
         status, head, body = self.ask(f"HEAD /{self.object}")
@@ -87,8 +100,10 @@ class ServeTest(SeedCase):
         self.assertLess(memory_peak(self.server.child.pid) - before, 64 * MIB)
 
     def test_more_clients_than_places_wait_for_one(self):
-        # 300 hold every place; when they leave, those who wait are served.
-        clients = self.open_slow_clients(300, 64 * MIB)
+        # 256 of them hold every place; when they leave, those who wait are served.
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit[0], 2000), max(limit[1], 2000)))
+        clients = self.open_slow_clients(1000, 64 * MIB)
         waiting = self.box.enter_context(self.server.connect())
         waiting.sendall(f"GET /{self.object} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
         self.assertLess(memory_peak(self.server.child.pid), 128 * MIB)

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """imsy prepare, serve, pull: digests are those ever known, and only what is missing moves."""
 
+import os
+import subprocess
 import unittest
 
+from imsytest import env
 from imsytest.proxy import Relay
 from seed_lib import OtherServer, SeedCase, sequence, sha256
 
@@ -62,6 +65,24 @@ class SeedTest(SeedCase):
         server = OtherServer(self.box, self.folder / "far")
         self.assert_pulls(RANDOM, "near", server.address, digest)
         self.assertEqual(self.names("far"), self.names("near"))
+
+    def test_a_directory_that_cannot_be_written_stays_as_it_is(self):
+        if os.getuid() != 0:
+            self.skipTest("mounting needs root")
+        digest = self.prepare("far", RANDOM)
+        server = self.serve("far")
+        self.out.write_bytes(b"old")
+        there = str(self.out.parent)
+        # In mounts of its own, the directory as it is, and read-only.
+        script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
+        pull = [env.program("imsy"), "-dir", self.folder / "near", "-addr",
+                f"http://{server.address}", "-o", self.out, "pull", digest]
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", there,
+                               *map(str, pull)], capture_output=True, text=True, check=False)
+        self.assertEqual((1, 1), (done.returncode, done.stderr.count("\n")), done.stderr)
+        self.assertIn("Read-only file system", done.stderr)
+        self.assertEqual(b"old", self.out.read_bytes())
+        self.assert_nothing_beside_output("out")
 
     def test_a_wrong_byte_is_never_written(self):
         digest = self.prepare("far", RANDOM)

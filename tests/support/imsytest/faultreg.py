@@ -36,7 +36,7 @@ class FaultyRegistry:
         return f"{self.address}/{repository}:{tag}"
 
     def client(self, repository):
-        return Client(self.port, repository)
+        return Client(self.port, repository, self.address.rpartition(":")[0])
 
     def fault(self, **fault):
         """From now on, behind the faults that there are."""

@@ -1,4 +1,7 @@
-"""A node as a whole: containerd with our snapshotter, each kind of pull over a wire of its own."""
+"""A node as a whole: containerd with our snapshotter."""
+
+import base64
+import json
 
 from .containerd import Containerd
 from .imsy import Snapshotter
@@ -39,3 +42,34 @@ class Node:
 
     def run(self, reference, *command, **options):
         return self.containerd.run(reference, *command, snapshotter="imsy", **options)
+
+
+class DirectNode:
+    """A node that reads from one registry, over nothing that could change or count it.
+
+    login: user and password that it has for the registry; more: as of Snapshotter.
+    """
+
+    def __init__(self, box, registry, name="node", login=None, **more):
+        self.registry = registry
+        containerd = f"{name}-containerd"
+        if login:
+            more["docker_config"] = self._log_in(box, containerd, *login)
+        self.snapshotter = Snapshotter(
+            box, {"127.0.0.1": [getattr(registry, "endpoint", f"http://{registry.address}")]},
+            Containerd.socket_of(box, containerd), f"{name}-imsy", **more)
+        self.containerd = Containerd(box, self.snapshotter.socket, containerd)
+
+    def _log_in(self, box, containerd, user, password):
+        """For the snapshotter, and for nerdctl where it looks."""
+        secret = base64.b64encode(f"{user}:{password}".encode()).decode()
+        config = box.path(f"{containerd}-nerdctl", "docker") / "config.json"
+        config.write_text(json.dumps({"auths": {self.registry.address: {"auth": secret}}}))
+        return str(config)
+
+    def pull(self, repository, tag):
+        self.containerd.pull(self.registry.reference(repository, tag), snapshotter="imsy")
+
+    def mounted(self, repository, tag):
+        """The tree of an image, as Containerd.mounted()."""
+        return self.containerd.mounted(self.registry.reference(repository, tag), "imsy")

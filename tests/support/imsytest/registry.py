@@ -64,15 +64,16 @@ http: {{addr: "{self.address}"}}
 
 
 class Client:
-    """One repository of a registry on loopback, spoken to in plain HTTP."""
+    """One repository of a registry, on loopback if nothing is said, spoken to in plain HTTP."""
 
-    def __init__(self, port, repository):
+    def __init__(self, port, repository, host="127.0.0.1"):
+        self.host = host
         self.port = port
         self.repository = repository
 
     def request(self, method, path, body=None, headers=None):
         """One exchange; returns (status, headers, body)."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()

@@ -107,6 +107,24 @@ TEST(Http, HoldsTheBodyLimit) {
   EXPECT_EQ(result.error().code(), Errc::kInvalid);
 }
 
+TEST(Http, DoesNotWaitForABodyThatIsAnnouncedAsTooLarge) {
+  for (const char* length : {"1001", "99999999999999999999999"}) {
+    FakeRegistry server;
+    FakeResponse response = ok(std::string(10, 'a'));
+    response.set("Content-Length", length);
+    response.end = FakeResponse::End::kStall;
+    answer(server, response);
+    HttpClient client;
+    HttpRequest request = get(server, "/x");
+    request.body_limit = 1000;
+    auto result = client.perform(request);
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code(), Errc::kInvalid) << length;
+    request.method = "HEAD";
+    EXPECT_TRUE(client.perform(request));
+  }
+}
+
 TEST(Http, EndsAnEndlessBody) {
   FakeRegistry server;
   FakeResponse response = ok(std::string(10'000, 'a'));
