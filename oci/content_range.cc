@@ -20,15 +20,6 @@ Status check_range(const HttpResponse& response, const ContentRange& wanted,
   if (!encoding.empty() && encoding != "identity") {
     return Error(Errc::kInvalid, what + ": the registry encoded a range, which was not asked for");
   }
-  // What it announces can be refused now; what it sends without a word is cut off.
-  const std::string announced = response.header("content-length");
-  std::uint64_t length = 0;
-  const std::errc bad =
-      std::from_chars(announced.data(), announced.data() + announced.size(), length).ec;
-  if (bad == std::errc::result_out_of_range || (bad == std::errc() && length > wanted.length)) {
-    return Error(Errc::kInvalid,
-                 what + ": the registry announces more bytes than it was asked for");
-  }
   const bool whole = wanted.offset == 0 && wanted.length == wanted.total;
   if (response.status == 200 && whole) return {};
   if (response.status != 206) {
@@ -39,6 +30,17 @@ Status check_range(const HttpResponse& response, const ContentRange& wanted,
   if (values.size() != 1 || values.front() != wanted.to_content_range()) {
     return Error(Errc::kInvalid, what + ": asked for \"" + wanted.to_content_range() +
                                      "\", the registry answers with another range");
+  }
+  return {};
+}
+
+Status check_announced(const HttpResponse& response, std::uint64_t length,
+                       const std::string& what) {
+  const std::string text = response.header("content-length");
+  std::uint64_t announced = 0;
+  const std::errc bad = std::from_chars(text.data(), text.data() + text.size(), announced).ec;
+  if (bad == std::errc::result_out_of_range || (bad == std::errc() && announced > length)) {
+    return Error(Errc::kInvalid, what + ": the registry announces more bytes than were asked for");
   }
   return {};
 }

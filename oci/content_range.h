@@ -21,9 +21,11 @@ struct ContentRange {
 };
 
 // For the headers of a 2xx answer. Right are 206 with exactly the Content-Range, or 200 when the
-// whole was asked for, both without a content encoding and announcing no more bytes. kInvalid
+// whole was asked for, both without a content encoding. kInvalid
 // otherwise: whatever follows would be other bytes than were asked for.
 Status check_range(const HttpResponse& response, const ContentRange& wanted,
                    const std::string& what);
+// kInvalid when it announces more than so many bytes. What comes unannounced can only be cut off.
+Status check_announced(const HttpResponse& response, std::uint64_t length, const std::string& what);
 
 }  // namespace imsy::oci

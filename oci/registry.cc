@@ -323,8 +323,9 @@ Result<HttpRequest> RegistryClient::range_request(const Digest& blob, const Cont
   request.body_limit = wanted.length;
   request.idle_timeout = rate_window_;
   request.min_rate = kMinRate;
-  request.on_headers = [what, wanted](const HttpResponse& response) {
-    return check_range(response, wanted, what);
+  request.on_headers = [what, wanted](const HttpResponse& response) -> Status {
+    IMSY_TRY(check_range(response, wanted, what));
+    return check_announced(response, wanted.length, what);
   };
   return request;
 }
