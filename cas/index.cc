@@ -59,6 +59,8 @@ Status Index::prepare_file(const Layout& layout, Opened& opened) {
     auto database = Database::open(path, Database::Mode::kCreate);
     if (database) {
       IMSY_TRY_ASSIGN(opened.reason, index_fault(*database));
+    } else if (database.error().code() == Errc::kUnavailable) {
+      return database.error();  // no descriptors, or no memory: nothing is known of the file
     } else {
       opened.reason = database.error().message();
     }

@@ -80,11 +80,13 @@ class Machine:
     def reference(self, tag):
         return f"{self.wire.address}/tiny-imsy:{tag}"
 
-    def fail(self):
+    def fail(self, traffic):
         """The power fails; the machine starts again, the snapshotter does not yet."""
         self.disk.cut_power()
         if self.snapshotter.child:
             self.snapshotter.kill()
+        for thread in traffic:
+            thread.join()
         self.disk.unmount()
         shutil.rmtree(self.snapshotter.state)
         self.disk.mount()
@@ -221,10 +223,7 @@ def cut(machine, chance, number):
         traffic = []
     else:
         traffic = [machine.pull_and_remove, machine.snapshot_traffic]
-    threads = run_for(moment, chance, traffic)
-    machine.fail()
-    for thread in threads:
-        thread.join()
+    machine.fail(run_for(moment, chance, traffic))
     machine.check_record()
     machine.start()
     machine.check_acknowledged()
