@@ -26,6 +26,15 @@ inline Status read_exactly(ByteReader& input, std::span<std::byte> buffer) {
   return {};
 }
 
+// Reads what is left and forgets it: many streams know only at their end that they were right.
+inline Status read_to_end(ByteReader& input) {
+  Bytes buffer(256u << 10);
+  for (;;) {
+    IMSY_TRY_ASSIGN(const std::size_t got, input.read(buffer));
+    if (got == 0) return {};
+  }
+}
+
 class ByteWriter {
  public:
   virtual ~ByteWriter() = default;

@@ -8,7 +8,6 @@
 namespace imsy::converter {
 namespace {
 
-constexpr unsigned kDepthMax = 4;  // indexes in indexes
 const std::optional<std::string> kNone;
 
 // What is missing, or cannot be understood, stays so.
@@ -24,7 +23,7 @@ Result<Carrier::Obstacle> Carrier::copy(const oci::Descriptor& entry, unsigned d
     return Obstacle("what belongs to the media type " + log::printable(entry.media_type) +
                     " is not known");
   }
-  if (depth == kDepthMax) return Obstacle("indexes are nested too deeply");
+  if (depth == kIndexDepth) return Obstacle("indexes are nested too deeply");
   const auto document = get_entry(from_, entry);
   if (!document && is_obstacle(document.error())) return Obstacle(document.error().message());
   if (!document) return document.error();

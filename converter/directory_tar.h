@@ -1,8 +1,9 @@
 // DirectoryTar: a directory tree as a tar stream, for `dir:PATH`.
 //
 // Everything is taken as it is: owners, modes, mtimes to the nanosecond, extended attributes (also
-// of symlinks), devices, fifos, hard links; holes of sparse files read as zeros. Sockets are left
-// out with a warning, as tar does, since no archive can carry them.
+// of symlinks), devices, fifos, hard links; holes of sparse files read as zeros. Left out with a
+// warning are sockets, which no archive can carry, and character devices 0:0, which would be
+// whiteouts in a layer.
 // The same tree gives the same bytes: names of a directory are sorted as bytes.
 //
 // No link is ever followed: each name is opened once, without following, as a handle to its inode
@@ -25,6 +26,6 @@ enum class Warn { kYes, kNo };
 // have: found before that file is read, however sparse it is), kCorrupt: a file that became
 // shorter. Keeps one directory per level open.
 Result<std::unique_ptr<ByteReader>> open_directory_tar(const std::filesystem::path& path,
-                                                       Warn about_sockets);
+                                                       Warn warn);
 
 }  // namespace imsy::converter

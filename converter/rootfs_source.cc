@@ -21,14 +21,6 @@ using oci::Json;
 // Begins to read the layer anew.
 using Opener = std::function<Result<std::unique_ptr<ByteReader>>()>;
 
-Status drain(ByteReader& input) {
-  Bytes buffer(1u << 20);
-  for (;;) {
-    IMSY_TRY_ASSIGN(const std::size_t got, input.read(buffer));
-    if (got == 0) return {};
-  }
-}
-
 // What the layer's blob and its tar are.
 struct Layer {
   oci::Descriptor descriptor;
@@ -42,12 +34,12 @@ Result<Layer> measure(ByteReader& input, bool plain) {
   layer.descriptor.media_type = oci::media_type::kOciLayer;
   std::uint64_t size = 0;  // of the tar
   if (plain) {
-    IMSY_TRY(drain(blob));
+    IMSY_TRY(read_to_end(blob));
     size = blob.size();
   } else {
     IMSY_TRY_ASSIGN(const auto inflated, oci::decompress(blob));
     MeasuredReader tar(*inflated.content);
-    IMSY_TRY(drain(tar));
+    IMSY_TRY(read_to_end(tar));
     size = tar.size();
     layer.diff_id = tar.finish();
     layer.descriptor.media_type = oci::layer_type(inflated.found);

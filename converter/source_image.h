@@ -17,6 +17,9 @@ struct SourceImage {
   oci::ImageConfig config;  // one diffID per layer
 };
 
+// How many indexes may lie in one another.
+inline constexpr unsigned kIndexDepth = 4;
+
 // The manifest or index that an entry of an index is about. kCorrupt: it has another size or media
 // type than `entry` says; else errors of `source`.
 Result<oci::Document> get_entry(oci::ImageSource& source, const oci::Descriptor& entry);

@@ -8,17 +8,6 @@
 namespace imsy::cli::image {
 namespace {
 
-constexpr unsigned kDepthMax = 4;  // indexes in indexes, as the converter carries them
-
-// A blob knows that it was right when its end is reached.
-Status read_to_end(ByteReader& blob) {
-  Bytes buffer(256u << 10);
-  for (;;) {
-    IMSY_TRY_ASSIGN(const std::size_t got, blob.read(buffer));
-    if (got == 0) return {};
-  }
-}
-
 Status check_blob(oci::ImageSource& source, const oci::Descriptor& blob) {
   const auto reader = source.open_blob(blob);
   if (reader) return read_to_end(**reader);
@@ -38,7 +27,8 @@ Result<std::uint64_t> check_entry(oci::ImageSource& source, const oci::Descripto
     return Error(Errc::kInvalid, "what belongs to the media type " +
                                      log::printable(entry.media_type) + " is not known");
   }
-  if (depth == kDepthMax) return Error(Errc::kInvalid, "indexes are nested too deeply");
+  if (depth == converter::kIndexDepth)
+    return Error(Errc::kInvalid, "indexes are nested too deeply");
   IMSY_TRY_ASSIGN(const auto document, converter::get_entry(source, entry));
   if (oci::is_manifest(document.media_type)) {
     IMSY_TRY_ASSIGN(const auto manifest, oci::parse_manifest(document));

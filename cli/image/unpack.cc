@@ -32,15 +32,6 @@ Status check_sizes(const converter::ProvedImage& image) {
                                    " bytes, but the tar has " + std::to_string(image.raw_size()));
 }
 
-// A blob knows that it was right when its end is reached.
-Status read_to_end(ByteReader& blob) {
-  Bytes buffer(256u << 10);
-  for (;;) {
-    IMSY_TRY_ASSIGN(const std::size_t got, blob.read(buffer));
-    if (got == 0) return {};
-  }
-}
-
 }  // namespace
 
 Status unpack(oci::ImageSource& source, const converter::ProvedImage& image,
