@@ -11,6 +11,7 @@
 
 #include "common/io.h"
 #include "common/log.h"
+#include "snapshotter/own_directory.h"
 #include "snapshotter/tree_walk.h"
 
 namespace imsy::snapshotter {
@@ -75,9 +76,7 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::open(const Layout& layout, Dat
                                        "': it becomes part of overlay options");
     }
   }
-  if (mkdir(layout.snapshots().c_str(), 0700) != 0 && errno != EEXIST) {
-    return Error::from_errno(errno, "make directory " + layout.snapshots().string());
-  }
+  IMSY_TRY(own_directory(layout.snapshots(), 0700));
   std::unique_ptr<Snapshotter> snapshotter(new Snapshotter(layout, database, images));
   IMSY_TRY(snapshotter->sweep());
   return snapshotter;

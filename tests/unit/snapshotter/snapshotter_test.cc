@@ -259,6 +259,18 @@ TEST_F(SnapshotterTest, ARestartDeletesWhatACrashLeft) {
   EXPECT_EQ(upper(*prepare("new")), layout_.fs(78));
 }
 
+TEST_F(SnapshotterTest, APlantedLinkInPlaceOfTheSnapshotsIsNotFollowed) {
+  const auto elsewhere = directory_.path() / "elsewhere";
+  std::filesystem::create_directories(elsewhere / "1" / "fs");
+  snapshotter_.reset();
+  std::filesystem::remove_all(layout_.snapshots());
+  std::filesystem::create_symlink(elsewhere, layout_.snapshots());
+  const auto opened = Snapshotter::open(layout_, *database_, images_);
+  ASSERT_FALSE(opened);
+  EXPECT_THAT(opened.error().message(), HasSubstr("snapshots is not a directory"));
+  EXPECT_TRUE(std::filesystem::exists(elsewhere / "1" / "fs"));
+}
+
 TEST_F(SnapshotterTest, UpdateMasks) {
   ASSERT_TRUE(prepare("a", "", {{"l1", "1"}, {"l2", "2"}, {"l.3", "3"}}));
   auto info = snapshotter_->update(
