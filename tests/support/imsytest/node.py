@@ -55,8 +55,9 @@ class DirectNode:
         containerd = f"{name}-containerd"
         if login:
             more["docker_config"] = self._log_in(box, containerd, *login)
+        endpoint = getattr(registry, "endpoint", f"http://{registry.address}")
         self.snapshotter = Snapshotter(
-            box, {"127.0.0.1": [getattr(registry, "endpoint", f"http://{registry.address}")]},
+            box, {registry.address.rpartition(":")[0]: [endpoint]},
             Containerd.socket_of(box, containerd), f"{name}-imsy", **more)
         self.containerd = Containerd(box, self.snapshotter.socket, containerd)
 

@@ -40,10 +40,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def answers(port):
-    """True when somebody accepts connections on this port of loopback."""
+def answers(port, host="127.0.0.1"):
+    """True when somebody accepts connections on this port, of loopback if nothing is said."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def accepts(path):

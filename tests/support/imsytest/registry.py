@@ -17,13 +17,17 @@ class Registry:
 
     upstream: the URL of another registry, whose pull-through cache this one is.
     access_log: keep a line of each request, so that they can be counted.
+    host, prefix: where it listens, and what is put before its command so that it does.
     """
 
-    def __init__(self, box, name="registry", upstream=None, access_log=False):
+    def __init__(self, box, name="registry", upstream=None, access_log=False, host="127.0.0.1",
+                 prefix=()):
         self.box = box
         self.name = name
+        self.host = host
         self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{host}:{self.port}"
+        self._prefix = list(prefix)
         self.storage = box.path(name)
         self._config = box.folder / f"{name}.yml"
         proxy = f"proxy: {{remoteurl: {json.dumps(upstream)}}}\n" if upstream else ""
@@ -39,8 +43,9 @@ http: {{addr: "{self.address}"}}
         box.callback(self.stop)
 
     def start(self):
-        self.child = self.box.child(self.name, [env.tool("docker-registry"), "serve", self._config])
-        wait_for(lambda: answers(self.port), "the registry's port", alive=self.child)
+        self.child = self.box.child(self.name, [*self._prefix, env.tool("docker-registry"), "serve",
+                                                self._config])
+        wait_for(lambda: answers(self.port, self.host), "the registry's port", alive=self.child)
 
     def stop(self):
         if self.child:
@@ -60,7 +65,7 @@ http: {{addr: "{self.address}"}}
         return self.storage.joinpath("docker/registry/v2/blobs/sha256", name[:2], name, "data")
 
     def client(self, repository):
-        return Client(self.port, repository)
+        return Client(self.port, repository, self.host)
 
 
 class Client:
