@@ -8,6 +8,8 @@
 #include <csignal>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
+#include <system_error>
 
 #include "common/io.h"
 #include "common/log.h"
@@ -52,6 +54,20 @@ void set_process_limits() {
   }
 }
 
+// A database that is made anew knows no snapshot, so that all their directories would be deleted.
+Status check_database_was_not_lost(const Layout& layout) {
+  std::error_code missing;
+  const auto size = std::filesystem::file_size(layout.database(), missing);
+  std::error_code none;
+  const bool has_snapshots = !std::filesystem::is_empty(layout.snapshots(), none) && !none;
+  if (!has_snapshots || (!missing && size > 0)) return {};
+  return Error(Errc::kFailedPrecondition,
+               layout.database().string() + " is lost, but there are snapshots in " +
+                   layout.snapshots().string() +
+                   ": restore it from a copy, or move the whole root away and remove the "
+                   "snapshotter's images from containerd");
+}
+
 Status note_boot(Database& database) {
   IMSY_TRY_ASSIGN(const Bytes id, read_file("/proc/sys/kernel/random/boot_id", 64));
   IMSY_TRY_ASSIGN(const bool first, database.note_boot(std::string(as_text(id))));
@@ -75,6 +91,7 @@ Status run_daemon(const DaemonOptions& options) {
   IMSY_TRY_ASSIGN(const UniqueFd state_lock, lock_directory(state));
 
   const Layout layout(root);
+  IMSY_TRY(check_database_was_not_lost(layout));
   IMSY_TRY_ASSIGN(const auto database, Database::open(layout.database()));
   IMSY_TRY(note_boot(*database));
   IMSY_TRY_ASSIGN(const auto node, Node::start(layout, options.config, *database));
