@@ -192,7 +192,9 @@ Status StoredObject::finish() {
   MutexLock lock(mu_);
   if (missing_ != 0 || complete_) return {};
   if (where_ == Where::kPartial) {
-    sys::fchmod(file_.get(), object_mode(Place::kObjects, is_public()));
+    if (sys::fchmod(file_.get(), object_mode(Place::kObjects, is_public())) != 0) {
+      return Error::from_errno(errno, "set the mode of object " + id_.hex());
+    }
     IMSY_TRY(layout_.move_object(id_, Place::kObjects));
     where_ = Where::kObjects;
   }
