@@ -37,6 +37,7 @@ class Snapshotter:
         self._config = box.folder / f"{name}.toml"
         self._config.write_text(self._configuration(endpoints or {}, containerd, more))
         self.child = None
+        self.under = []  # words before the program's own, such as those of strace
         self.start()
         box.callback(self.stop)
 
@@ -55,8 +56,9 @@ class Snapshotter:
 
     def start(self):
         self.child = self.box.child(self.name, [
-            env.program("imsy-snapshotter"), "--root", self.root, "--address", self.socket,
-            "--state", self.state, "--config", self._config], env=env.environment())
+            *self.under, env.program("imsy-snapshotter"), "--root", self.root,
+            "--address", self.socket, "--state", self.state, "--config", self._config],
+            env=env.environment())
         wait_for(lambda: accepts(self.socket), "the snapshotter's socket", alive=self.child)
 
     def kill(self):
