@@ -2,6 +2,7 @@
 # Tests that mount need root: without it they are started through sudo.
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
 PREFIX ?= /usr/local
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 CTEST = ctest --output-on-failure --no-tests=error -j$(JOBS)
@@ -12,7 +13,7 @@ SOURCES = $(shell find . \( -path ./build -o -path ./.cache -o -path ./.git \) -
 export PYTHONDONTWRITEBYTECODE := 1
 
 .NOTPARALLEL:
-.PHONY: deps all tools test integration e2e conformance demo bench asan tsan fuzz format style tidy \
+.PHONY: deps all tools test integration e2e conformance demo bench asan tsan fuzz soak format style tidy \
         install clean
 
 all:            ## build everything
@@ -47,6 +48,13 @@ fuzz: deps      ## every fuzz target for FUZZ_SECONDS
 	cmake --preset fuzz
 	cmake --build build/fuzz -j$(JOBS) --target fuzz_targets
 	scripts/fuzz.sh build/fuzz $(FUZZ_SECONDS)
+soak: tools all ## random traffic of a node for SOAK_SECONDS: a process, the same under tsan, all programs
+	build/dev/tests/crash/soak --seconds $(SOAK_SECONDS)
+	cmake --preset tsan
+	cmake --build build/tsan -j$(JOBS) --target soak
+	build/tsan/tests/crash/soak --seconds $(SOAK_SECONDS)
+	$(AS_ROOT) IMSY_BUILD=$(CURDIR)/build/dev IMSY_SOAK_SECONDS=$(SOAK_SECONDS) \
+	  PYTHONPATH=tests/support tests/e2e/soak_test.py
 format:
 	clang-format -i $(SOURCES)
 style:          ## what can be checked without building

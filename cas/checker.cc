@@ -155,6 +155,7 @@ Status Checker::check_image(const Digest& manifest) {
     stored = Error(Errc::kCorrupt, "the file is for another trust domain than the index says");
   }
   if (!stored) {
+    if (stored.error().code() == Errc::kUnavailable) return stored.error();
     IMSY_TRY_ASSIGN(const auto still, scan_->image(manifest));
     if (!still) return {};
     unreadable_.push_back(manifest);
@@ -215,7 +216,7 @@ Status Checker::check_owners(const IndexScan::Image& image, std::uint64_t lackin
 Status Checker::check_object(const Subject& subject) {
   IMSY_TRY(pace(0));
   const cdc::ObjectId& id = subject.id();
-  const Fault fault = look_twice(id, subject);
+  IMSY_TRY_ASSIGN(const Fault fault, look_twice(id, subject));
   if (fault.what.empty()) return options_.read_data ? check_chunks(subject) : Status();
   Finding finding{.where = name_of(Place::kObjects, id), .what = fault.what};
   if (fault.only_mode) {
@@ -248,39 +249,43 @@ Status Checker::take_off(const Subject& subject, std::span<const std::uint32_t> 
 
 // --- one file
 
-Checker::Fault Checker::look_twice(const cdc::ObjectId& id, const std::optional<Subject>& subject) {
-  const Fault first = look(id, subject);
-  return first.what.empty() ? first : look(id, subject);
+Result<Checker::Fault> Checker::look_twice(const cdc::ObjectId& id,
+                                           const std::optional<Subject>& subject) {
+  auto first = look(id, subject);
+  return !first || first->what.empty() ? std::move(first) : look(id, subject);
 }
 
-Checker::Fault Checker::look(const cdc::ObjectId& id, const std::optional<Subject>& subject) {
+Result<Checker::Fault> Checker::look(const cdc::ObjectId& id,
+                                     const std::optional<Subject>& subject) {
   const Index::Standing standing = index_.standing_of(id);
   if (standing.trust == Index::Trust::kIncomplete) {
-    if (!subject || !subject->resident) return {};
+    if (!subject || !subject->resident) return Fault();
     const auto resident = index_.is_resident(subject->manifest.digest());
-    if (!resident || !*resident) return {};
-    return {"an image that has it is on record as resident, but it is not complete"};
+    if (!resident || !*resident) return Fault();
+    return Fault{"an image that has it is on record as resident, but it is not complete"};
   }
   const auto file = layout_.look_at(Place::kObjects, id);
   if (!file && file.error().code() == Errc::kNotFound) {
-    return {"on record as complete, but there is no file"};
+    return Fault{"on record as complete, but there is no file"};
   }
-  if (!file) return {file.error().message()};
-  if (!S_ISREG(file->mode)) return {"is " + std::string(type_name(file->mode))};
+  if (!file && file.error().code() == Errc::kUnavailable) return file.error();
+  if (!file) return Fault{file.error().message()};
+  if (!S_ISREG(file->mode)) return Fault{"is " + std::string(type_name(file->mode))};
   if (subject && file->size != subject->size) {
-    return {"has " + std::to_string(file->size) + " bytes instead of " +
-            std::to_string(subject->size)};
+    return Fault{"has " + std::to_string(file->size) + " bytes instead of " +
+                 std::to_string(subject->size)};
   }
   // Which of the two is right is not known, so it is nobody's until somebody brings it.
   if (standing.trust_domain && standing.trust_domain->empty() != file->is_public) {
-    return {file->is_public ? "open to all, but the index says that it needs a credential"
-                            : "for all by the index, but its mode says that it needs a credential",
-            true};
+    return Fault{file->is_public
+                     ? "open to all, but the index says that it needs a credential"
+                     : "for all by the index, but its mode says that it needs a credential",
+                 true};
   }
   if ((file->mode & 07777) != object_mode(Place::kObjects, file->is_public)) {
-    return {"has a mode that others may change it with, or no mode of ours", true};
+    return Fault{"has a mode that others may change it with, or no mode of ours", true};
   }
-  return {};
+  return Fault();
 }
 
 Status Checker::mend_mode(const cdc::ObjectId& id) {
@@ -326,6 +331,7 @@ Result<std::vector<std::uint32_t>> Checker::bad_chunks(const Subject& subject, s
   for (std::uint32_t i = 0; i < chunks.size(); ++i) {
     IMSY_TRY(pace(chunks[i].size));
     const auto bytes = reader.read(chunks[i].object_offset, chunks[i].size);
+    if (!bytes && bytes.error().code() == Errc::kUnavailable) return bytes.error();
     if (bytes && sha256(*bytes) == chunks[i].digest) continue;
     if (bad.empty()) why = bytes ? "its bytes are not the chunk's" : bytes.error().message();
     bad.push_back(i);
@@ -341,6 +347,7 @@ Result<std::string> Checker::content_fault(const cdc::ObjectId& id) {
   std::vector<cdc::ChunkDigest> digests;
   for (std::uint64_t at = 0; at < size;) {
     const auto bytes = reader.read(at, static_cast<std::size_t>(std::min(kWindow, size - at)));
+    if (!bytes && bytes.error().code() == Errc::kUnavailable) return bytes.error();
     if (!bytes) return bytes.error().message();
     const bool last = at + bytes->size() == size;
     std::size_t done = 0;
@@ -375,14 +382,14 @@ Status Checker::check_unowned() {
 // It has no chunk list, so it is cut again, and has to give its own name.
 Status Checker::check_unowned(const cdc::ObjectId& id) {
   IMSY_TRY(pace(0));
-  Fault fault = look_twice(id, std::nullopt);
+  IMSY_TRY_ASSIGN(Fault fault, look_twice(id, std::nullopt));
+  ++summary_.objects;
   if (fault.what.empty() && options_.read_data) {
     auto content = content_fault(id);
-    if (!content && content.error().code() == Errc::kCancelled) return content.error();
-    fault.what = content ? *content : content.error().message();
-    ++summary_.objects;
     // Given up, or wanted by a new image, meanwhile.
-    if (!fault.what.empty() && index_.standing_of(id).trust == Index::Trust::kIncomplete) return {};
+    if (index_.standing_of(id).trust == Index::Trust::kIncomplete) return {};
+    if (!content) return content.error();
+    fault.what = std::move(*content);
   }
   if (fault.what.empty()) return {};
   report(

@@ -2,7 +2,8 @@
 // cas; Store::check() is its face.
 //
 // Beside others who use the store: files and index change one after the other there, so what looks
-// wrong is looked at twice. Memory: one CDC manifest, and one chunk.
+// wrong is looked at twice. Without descriptors or memory it ends with kUnavailable, since nothing
+// is known of the disk then. Memory: one CDC manifest, one chunk, and the names in one folder.
 // Threads: belongs to one thread. Waits for the disk, and for the pace that it is to keep.
 #pragma once
 
@@ -72,8 +73,8 @@ class Checker {
   Status check_folders();
   Status check_stray(Place place, const Layout::ObjectFile& file);
 
-  Fault look(const cdc::ObjectId& id, const std::optional<Subject>& subject);
-  Fault look_twice(const cdc::ObjectId& id, const std::optional<Subject>& subject);
+  Result<Fault> look(const cdc::ObjectId& id, const std::optional<Subject>& subject);
+  Result<Fault> look_twice(const cdc::ObjectId& id, const std::optional<Subject>& subject);
   // The chunks whose bytes on the disk are others, or cannot be read; and why.
   Result<std::vector<std::uint32_t>> bad_chunks(const Subject& subject, std::string& why);
   // What is wrong with the content of an object without a chunk list, or "".

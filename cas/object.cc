@@ -264,17 +264,22 @@ Status StoredObject::take_off(std::span<const std::uint32_t> bad, std::string_vi
   {
     MutexLock lock(mu_);
     if (where_ == Where::kNowhere) return {};
-    if (where_ == Where::kObjects && !has_its_name()) return begin_anew();
+    if (where_ == Where::kObjects) {
+      IMSY_TRY_ASSIGN(const bool is_there, has_its_name());
+      if (!is_there) return begin_anew();
+    }
   }
   for (const std::uint32_t index : bad) lose(index, why);
   return {};
 }
 
-bool StoredObject::has_its_name() const {
-  struct stat st {};
+Result<bool> StoredObject::has_its_name() const {
   const auto found = layout_.look_at(Place::kObjects, id_);
-  return found && sys::fstat(file_.get(), &st) == 0 && found->device == st.st_dev &&
-         found->inode == st.st_ino && found->size == size_;
+  if (!found && found.error().code() == Errc::kNotFound) return false;
+  if (!found) return found.error();
+  struct stat st {};
+  if (sys::fstat(file_.get(), &st) != 0) return Error::from_errno(errno, "stat an object");
+  return found->device == st.st_dev && found->inode == st.st_ino && found->size == size_;
 }
 
 Status StoredObject::begin_anew() {

@@ -82,7 +82,7 @@ class StoredObject {
   bool set_present(std::uint32_t index);
   Status finish();
   void lose(std::uint32_t index, std::string_view why);
-  bool has_its_name() const IMSY_REQUIRES(mu_);
+  Result<bool> has_its_name() const IMSY_REQUIRES(mu_);
   Status begin_anew() IMSY_REQUIRES(mu_);
   // Whether what is read from or written to the descriptor is still what the object has.
   bool is_current(int file) const IMSY_REQUIRES(mu_) {

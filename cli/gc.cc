@@ -2,23 +2,21 @@
 
 #include <fmt/format.h>
 
+#include "cli/control.h"
 #include "cli/stat.h"
 #include "cli/text.h"
 
 namespace imsy::cli {
 
-Result<cas::Collected> collect_garbage(const std::filesystem::path& root) {
+Result<cas::Collected> collect_garbage(const std::filesystem::path& root,
+                                       const std::filesystem::path& state) {
   // What is not there is not made.
   IMSY_TRY(read_stats(root));
   auto store = cas::Store::open(root / "store");
-  if (!store && store.error().code() == Errc::kUnavailable) {
-    return Error(Errc::kUnavailable,
-                 store.error().message() +
-                     "; while imsy-snapshotter runs it keeps the limits of its configuration by "
-                     "itself, so stop it first or set quota_bytes");
-  }
-  if (!store) return store.error();
-  return (*store)->collect();
+  if (store) return (*store)->collect();
+  if (store.error().code() != Errc::kUnavailable) return store.error();
+  IMSY_TRY_ASSIGN(ControlClient daemon, ControlClient::connect(state, root));
+  return daemon.collect();
 }
 
 std::string to_text(const cas::Collected& collected) {

@@ -11,10 +11,11 @@
 
 namespace imsy::cli {
 
-// In the store below the root directory of imsy-snapshotter, which must not be running
-// (kUnavailable). kNotFound: there is no store; kDenied and kFailedPrecondition: not ours to
-// change.
-Result<cas::Collected> collect_garbage(const std::filesystem::path& root);
+// In the store below the root directory of imsy-snapshotter: directly when nobody has it, else
+// through the daemon whose state directory this is. kNotFound: there is no store; kUnavailable: who
+// has it does not answer; kDenied and kFailedPrecondition: not ours to change.
+Result<cas::Collected> collect_garbage(const std::filesystem::path& root,
+                                       const std::filesystem::path& state);
 
 // One line for people.
 std::string to_text(const cas::Collected& collected);

@@ -6,6 +6,8 @@
 #include <array>
 #include <string_view>
 
+#include "cli/control.h"
+#include "cli/fsck.h"
 #include "cli/gc.h"
 #include "cli/image/commands.h"
 #include "cli/profile.h"
@@ -17,8 +19,9 @@ namespace imsy::cli {
 namespace {
 
 // Words that the original has no use for in this place begin a command of ours.
-constexpr std::array<std::string_view, 10> kOurs = {
-    "help", "stat", "gc", "profile", "check", "inspect", "diff", "unpack", "export", "--version"};
+constexpr std::array<std::string_view, 11> kOurs = {"help",    "stat",   "gc",       "fsck",
+                                                    "profile", "check",  "inspect",  "diff",
+                                                    "unpack",  "export", "--version"};
 
 bool is_ours(const std::string& word) {
   return std::find(kOurs.begin(), kOurs.end(), word) != kOurs.end();
@@ -35,8 +38,13 @@ Status stat(const StatOptions& options, std::ostream& out) {
   return {};
 }
 
-Status gc(const std::string& root, std::ostream& out) {
-  IMSY_TRY_ASSIGN(const auto collected, collect_garbage(root));
+struct GcOptions {
+  std::string root = kNodeRoot;
+  std::string state = kNodeState;
+};
+
+Status gc(const GcOptions& options, std::ostream& out) {
+  IMSY_TRY_ASSIGN(const auto collected, collect_garbage(options.root, options.state));
   out << to_text(collected);
   return {};
 }
@@ -56,10 +64,14 @@ int run_ours(std::span<const std::string> args, const Streams& streams,
       ->capture_default_str();
   stat_command->add_flag("--json", options.json, "for programs");
   stat_command->callback([&] { outcome = stat(options, streams.out); });
-  std::string gc_root = kNodeRoot;
-  auto* const gc_command = app.add_subcommand("gc");
-  gc_command->add_option("--root", gc_root);
-  gc_command->callback([&] { outcome = gc(gc_root, streams.out); });
+  GcOptions gc_options;
+  auto* const gc_command = app.add_subcommand("gc", "Delete what no image of a node owns.");
+  gc_command->add_option("--root", gc_options.root, "root directory of imsy-snapshotter")
+      ->capture_default_str();
+  gc_command->add_option("--state", gc_options.state, "its state directory, while it is running")
+      ->capture_default_str();
+  gc_command->callback([&] { outcome = gc(gc_options, streams.out); });
+  add_fsck_command(app, streams.out, streams.err, stop, outcome);
   add_profile_command(app, streams.out, outcome);
   image::add_commands(app, streams, stop, outcome);
   try {
@@ -92,7 +104,8 @@ std::string usage() {
        imsy unpack REF DIR
        imsy export SRC DST [--compress zstd|gzip|none]
        imsy stat [--root DIR] [--json]
-       imsy gc [--root DIR]
+       imsy gc [--root DIR] [--state DIR]
+       imsy fsck [--read-data] [--repair] [--json] [--root DIR] [--state DIR]
        imsy profile recorded [--root DIR] MANIFEST-DIGEST
        imsy profile merge FILE...
        imsy help | --version
@@ -107,7 +120,8 @@ std::string usage() {
   unpack   write an image's tree into a new or empty directory
   export   write a converted image as a plain one
   stat     show what the store of an imsy-snapshotter holds
-  gc       delete what no image of a stopped imsy-snapshotter owns
+  gc       delete what no image of an imsy-snapshotter owns
+  fsck     check its store, and have what is bad fetched again
   profile  print what an imsy-snapshotter has recorded of an image's start, or merge such profiles
 
 REF and the like name images as imsy-convert does: registry/repository:tag, oci:DIR[:tag],
@@ -133,11 +147,13 @@ Flags of the commands about images, after the command:
   --allow-foreign-layers
         fetch layers of ordinary images from where their manifests say (check --against, unpack)
 
-Flags of stat and profile recorded, after the command:
+Flags of stat, gc, fsck and profile recorded, after the command:
   --root DIR
         root directory of imsy-snapshotter (default "/var/lib/imsy-snapshotter")
+  --state DIR
+        its state directory, for gc and fsck while it runs (default "/run/imsy-snapshotter")
   --json
-        for programs (stat)
+        for programs (stat, fsck)
 )";
 }
 

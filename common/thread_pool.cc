@@ -1,6 +1,8 @@
 #include "common/thread_pool.h"
 
 #include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -50,6 +52,13 @@ void ThreadPool::run(const std::string& name) {
     }
     task();
   }
+}
+
+void yield_disk_to_others() {
+  constexpr int kThread = 1;  // IOPRIO_WHO_PROCESS
+  constexpr int kIdle = 3 << 13;
+  // A kernel that does not know it does without.
+  ::syscall(SYS_ioprio_set, kThread, 0, kIdle);
 }
 
 }  // namespace imsy

@@ -41,5 +41,8 @@ class ThreadPool {
 
 // Names the calling thread.
 void name_this_thread(const std::string& name);
+// From now on the disk serves the calling thread when nobody else wants it, as far as its scheduler
+// knows that.
+void yield_disk_to_others();
 
 }  // namespace imsy

@@ -143,6 +143,9 @@ Status parse_store(TableReader& reader, std::string_view name, Config& config) {
   std::int64_t floor = config.store.free_floor_percent;
   IMSY_TRY(store.integer("free_floor_percent", 0, kFreeFloorMax, floor));
   config.store.free_floor_percent = static_cast<unsigned>(floor);
+  auto rate = static_cast<std::int64_t>(config.scrub_rate);
+  IMSY_TRY(store.integer("scrub_rate", 0, std::numeric_limits<std::int64_t>::max(), rate));
+  config.scrub_rate = static_cast<std::uint64_t>(rate);
   return store.refuse_others();
 }
 

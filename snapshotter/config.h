@@ -29,6 +29,7 @@ struct Config {
   std::filesystem::path hosts_dir = "/etc/containerd/certs.d";  // empty: not read
   cas::StoreOptions store = {.free_floor_percent = 10};
   unsigned connections_per_host = 16;
+  std::uint64_t scrub_rate = 8u << 20;  // bytes a second; 0: never
   std::vector<RegistryConfig> registries;
 };
 

@@ -13,6 +13,7 @@
 
 #include "common/io.h"
 #include "common/log.h"
+#include "snapshotter/control.h"
 #include "snapshotter/node.h"
 #include "snapshotter/notify.h"
 #include "snapshotter/own_directory.h"
@@ -101,6 +102,9 @@ Status run_daemon(const DaemonOptions& options) {
   Service service(*snapshotter, service_options);
   IMSY_TRY_ASSIGN(UniqueFd listening, listen_at(options.address));
   IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service));
+  Control control(*node, root);
+  IMSY_TRY_ASSIGN(UniqueFd control_socket, listen_at(state / "control.sock"));
+  IMSY_TRY_ASSIGN(const auto control_server, Server::start(std::move(control_socket), control));
   log::info("serving {} at {}", root.string(), options.address.string());
   notify_service_manager("READY=1");
 
@@ -116,8 +120,10 @@ Status run_daemon(const DaemonOptions& options) {
   notify_service_manager("STOPPING=1");
   write_stats(stats, *node);
   // A Prepare that waits for a registry ends with an error, and containerd tries again.
+  control.stop();
   node->stop();
   server->stop(kStopPatience);
+  control_server->stop(kStopPatience);
   return {};
 }
 

@@ -7,6 +7,7 @@
 //   mnt/<slot>           the lazy tree, one directory per image
 //   store/               the store of file contents
 //   profiles/            what was read first of an image
+//   scrub                how far the store has been read through
 // Threads: plain values.
 #pragma once
 
@@ -25,6 +26,7 @@ class Layout {
   std::filesystem::path database() const { return root_ / "snapshots.db"; }
   std::filesystem::path store() const { return root_ / "store"; }
   std::filesystem::path profiles() const { return root_ / "profiles"; }
+  std::filesystem::path scrub() const { return root_ / "scrub"; }
   std::filesystem::path mount_point() const { return root_ / "mnt"; }
   std::filesystem::path slot(std::int64_t slot) const {
     return mount_point() / std::to_string(slot);

@@ -54,11 +54,16 @@ Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& co
       database, *node->store_, *node->fetcher_, node->fs_, *node->tree_, *node->finder_,
       node->profiles_.get(), config.background_fill, config.record_profiles});
   node->lazy_->start();
+  if (config.scrub_rate > 0) {
+    node->scrubber_ =
+        std::make_unique<Scrubber>(*node->store_, *node->lazy_, layout.scrub(), config.scrub_rate);
+  }
   node->images_ = node->lazy_.get();
   return node;
 }
 
 void Node::stop() {
+  scrubber_.reset();
   if (lazy_ != nullptr) lazy_->stop();
 }
 

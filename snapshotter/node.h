@@ -19,6 +19,7 @@
 #include "snapshotter/node_images.h"
 #include "snapshotter/profiles.h"
 #include "snapshotter/registry_finder.h"
+#include "snapshotter/scrubber.h"
 #include "snapshotter/stats.h"
 
 namespace imsy::snapshotter {
@@ -39,6 +40,9 @@ class Node {
   // What has to be looked after now and then, about once a second. Waits for the disk.
   void maintain();
   Stats stats() const;
+  // Both null where lazy trees cannot be mounted.
+  cas::Store* store() { return store_.get(); }
+  NodeImages* lazy_images() { return lazy_.get(); }
 
  private:
   Node() = default;
@@ -50,8 +54,9 @@ class Node {
   std::unique_ptr<RegistryFinder> finder_;
   std::unique_ptr<cas::Fetcher> fetcher_;
   fuse::ImageFs fs_;
-  std::unique_ptr<LazyTree> tree_;    // null: lazy trees cannot be mounted
-  std::unique_ptr<NodeImages> lazy_;  // null likewise
+  std::unique_ptr<LazyTree> tree_;      // null: lazy trees cannot be mounted
+  std::unique_ptr<NodeImages> lazy_;    // null likewise
+  std::unique_ptr<Scrubber> scrubber_;  // null likewise, and when it is switched off
   std::unique_ptr<NoImages> none_;
   Images* images_ = nullptr;
 };

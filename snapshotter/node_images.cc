@@ -482,6 +482,19 @@ void NodeImages::reconcile() {
   }
 }
 
+Status NodeImages::repair_manifest(const Digest& manifest) {
+  IMSY_TRY_ASSIGN(const auto images, parts_.database.images());
+  const auto found = std::ranges::find(images, manifest, &ImageRecord::manifest);
+  if (found == images.end()) return Error(Errc::kNotFound, "no snapshot has this image");
+  repair_later(*found);
+  return {};
+}
+
+bool NodeImages::repairing() const {
+  MutexLock lock(mu_);
+  return !repairing_.empty();
+}
+
 void NodeImages::repair_later(const ImageRecord& record) {
   {
     MutexLock lock(mu_);

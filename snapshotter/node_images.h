@@ -70,6 +70,12 @@ class NodeImages final : public Images {
   // Fills those images again that were resident and have lost content since. To be called now and
   // then; waits for the disk.
   void fill_what_was_lost();
+  // Fetches the CDC manifest of this image again, in the background. kNotFound: no image has it.
+  Status repair_manifest(const Digest& manifest);
+  // Whether such work is under way.
+  bool repairing() const;
+  // Whether images are filled at all.
+  bool fills() const { return parts_.background_fill; }
   // Writes down of which images the content has turned out not to be public. To be called now and
   // then, by one thread; waits for the disk.
   void note_trust_domains();

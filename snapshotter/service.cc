@@ -67,20 +67,6 @@ void fill_mounts(Response& to, const std::vector<Mount>& mounts) {
   }
 }
 
-// The last resort for what nobody expected: the call ends with an error, the daemon goes on.
-template <typename Work>
-grpc::Status guarded(const char* call, const Work& work) {
-  try {
-    const Status done = work();
-    if (done) return grpc::Status::OK;
-    log::debug("{}: {}: {}", call, to_string(done.error().code()), done.error().message());
-    return to_grpc(done.error());
-  } catch (const std::exception& unexpected) {
-    log::error("{}: unexpected exception: {}", call, unexpected.what());
-    return {grpc::StatusCode::INTERNAL, "imsy-snapshotter failed unexpectedly, see its log"};
-  }
-}
-
 // Runs `work` on the pool; request and response live until the reactor finishes.
 template <typename Work>
 grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context, ThreadPool& pool,

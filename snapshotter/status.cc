@@ -1,5 +1,9 @@
 #include "snapshotter/status.h"
 
+#include <exception>
+
+#include "common/log.h"
+
 namespace imsy::snapshotter {
 
 grpc::StatusCode to_grpc(Errc code) {
@@ -21,6 +25,18 @@ grpc::StatusCode to_grpc(Errc code) {
 
 grpc::Status to_grpc(const Error& error) {
   return {to_grpc(error.code()), error.message()};
+}
+
+grpc::Status guarded(const char* call, const std::function<Status()>& work) {
+  try {
+    const Status done = work();
+    if (done) return grpc::Status::OK;
+    log::debug("{}: {}: {}", call, to_string(done.error().code()), done.error().message());
+    return to_grpc(done.error());
+  } catch (const std::exception& unexpected) {
+    log::error("{}: unexpected exception: {}", call, unexpected.what());
+    return {grpc::StatusCode::INTERNAL, "imsy-snapshotter failed unexpectedly, see its log"};
+  }
 }
 
 }  // namespace imsy::snapshotter

@@ -6,6 +6,10 @@ from . import env
 from .process import Failed, accepts, run, wait_for
 
 
+# A store with more bytes takes too long to be read through after each test.
+FSCK_DATA_LIMIT = 200_000_000
+
+
 def convert(source, target, *options, **more):
     """Runs imsy-convert over plain HTTP."""
     return run([env.program("imsy-convert"), "--plain-http", "--quiet", *options, source, target],
@@ -39,7 +43,7 @@ class Snapshotter:
         self.child = None
         self.under = []  # words before the program's own, such as those of strace
         self.start()
-        box.callback(self.stop)
+        box.callback(self._end)
 
     def _configuration(self, endpoints, containerd, more):
         keys = {"log_level": "info", "containerd_address": str(containerd or ""), "hosts_dir": "",
@@ -74,6 +78,22 @@ class Snapshotter:
         code = child.stop()
         if code != 0:
             raise Failed(f"imsy-snapshotter ended with {code}\n{child.log_tail()}")
+
+    def _end(self):
+        """At the end of a test the program stops cleanly, and its store is as it should be."""
+        self.stop()
+        store = self.root / "store"
+        if not store.exists():
+            return
+        size = sum(path.lstat().st_size for path in store.rglob("*"))
+        done = self.fsck(*(["--read-data"] if size < FSCK_DATA_LIMIT else []))
+        if done.returncode:
+            raise Failed(f"fsck of {self.name} after the test:\n{done.stdout}{done.stderr}")
+
+    def fsck(self, *options):
+        """imsy fsck of this node, running or not."""
+        return run([env.program("imsy"), "fsck", "--root", self.root, "--state", self.state,
+                    *options], check=False)
 
     def log(self):
         return (self.box.folder / f"{self.name}.log").read_text(errors="replace")

@@ -23,6 +23,7 @@ TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
   EXPECT_EQ(config->store.quota_bytes, 0U);
   EXPECT_EQ(config->store.free_floor_percent, 10U);
   EXPECT_EQ(config->connections_per_host, 16U);
+  EXPECT_EQ(config->scrub_rate, 8U << 20);
 }
 
 TEST(Config, EveryKeyIsRead) {
@@ -38,6 +39,7 @@ hosts_dir = "/etc/hosts.d"
 dedup_scope = "node"
 quota_bytes = 1_000_000
 free_floor_percent = 20
+scrub_rate = 0
 
 [fetch]
 connections_per_host = 4
@@ -58,6 +60,7 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   EXPECT_FALSE(config->record_profiles);
   EXPECT_EQ(config->docker_config, "/etc/docker/config.json");
   EXPECT_EQ(config->hosts_dir, "/etc/hosts.d");
+  EXPECT_EQ(config->scrub_rate, 0U);
   ASSERT_EQ(config->registries.size(), 2U);
   EXPECT_EQ(config->registries[0].host, "127.0.0.1");
   EXPECT_EQ(config->registries[0].endpoints, (std::vector<std::string>{"http://127.0.0.1:5000"}));

@@ -1,0 +1,68 @@
+#include "cli/control.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+
+namespace imsy::cli {
+namespace {
+
+namespace api = control::v1;
+
+// Of a call that the daemon answers at once.
+constexpr std::chrono::seconds kAnswerLimit{5};
+
+Error error_of(const grpc::Status& status) {
+  Errc code = Errc::kUnavailable;
+  if (status.error_code() == grpc::StatusCode::CANCELLED) code = Errc::kCancelled;
+  if (status.error_code() == grpc::StatusCode::DATA_LOSS) code = Errc::kCorrupt;
+  return {code, status.error_message()};
+}
+
+}  // namespace
+
+Result<ControlClient> ControlClient::connect(const std::filesystem::path& state,
+                                             const std::filesystem::path& root) {
+  const std::string socket = state / "control.sock";
+  ControlClient client(api::Control::NewStub(
+      grpc::CreateChannel("unix:" + socket, grpc::InsecureChannelCredentials())));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kAnswerLimit);
+  api::StatusResponse node;
+  const grpc::Status answered = client.stub_->Status(&context, api::StatusRequest(), &node);
+  if (!answered.ok()) {
+    return Error(Errc::kUnavailable, "imsy-snapshotter does not answer at " + socket + " (" +
+                                         answered.error_message() +
+                                         "); name its state directory with --state, or stop it");
+  }
+  std::error_code ignored;
+  if (std::filesystem::equivalent(root, node.root(), ignored)) return client;
+  return Error(Errc::kFailedPrecondition, "the imsy-snapshotter at " + socket + " works on " +
+                                              node.root() + ", not on " + root.string() +
+                                              "; name the right one with --state");
+}
+
+Result<cas::Collected> ControlClient::collect() {
+  grpc::ClientContext context;
+  api::CollectResponse response;
+  const grpc::Status done = stub_->Collect(&context, api::CollectRequest(), &response);
+  if (!done.ok()) return error_of(done);
+  return cas::Collected{response.objects(), response.bytes()};
+}
+
+imsy::Status ControlClient::check(const api::CheckRequest& request,
+                                  const std::function<void(const api::CheckResponse&)>& report,
+                                  const std::stop_token& stop) {
+  grpc::ClientContext context;
+  const std::stop_callback cancel(stop, [&context] { context.TryCancel(); });
+  const auto stream = stub_->Check(&context, request);
+  api::CheckResponse response;
+  while (stream->Read(&response)) report(response);
+  const grpc::Status done = stream->Finish();
+  if (stop.stop_requested()) return Error(Errc::kCancelled, "interrupted");
+  if (!done.ok()) return error_of(done);
+  return {};
+}
+
+}  // namespace imsy::cli
