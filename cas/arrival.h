@@ -14,11 +14,11 @@ namespace imsy::cas {
 
 class Arrival final : public BlobReceiver {
  public:
-  // `wire`: its number there.
-  Arrival(std::shared_ptr<Engine> engine, RequestPtr request, std::uint64_t wire)
+  // `id`: that of the request on the wire.
+  Arrival(std::shared_ptr<Engine> engine, RequestPtr request, Dispatch::Id id)
       : engine_(std::move(engine)),
         request_(std::move(request)),
-        wire_(wire),
+        id_(id),
         stream_(request_->image->manifest->objects(), request_->frames, request_->range()) {}
 
   void begin(const std::string& trust_domain) override;
@@ -28,7 +28,7 @@ class Arrival final : public BlobReceiver {
  private:
   const std::shared_ptr<Engine> engine_;
   const RequestPtr request_;
-  const std::uint64_t wire_;
+  const Dispatch::Id id_;
   FrameStream stream_;
 };
 

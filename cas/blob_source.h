@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "cas/cost.h"
 #include "common/bytes.h"
 #include "common/digest.h"
 #include "common/result.h"
@@ -51,6 +52,10 @@ class BlobSource {
 
   // The place has no other name, and no other place has this one. For people, too.
   virtual const std::string& name() const = 0;
+  // Who serves it: places at one host share its connections.
+  virtual const std::string& host() const = 0;
+  // As far as its host has shown.
+  virtual Cost cost() const = 0;
 
   // Gets exactly range.length bytes. The end of it comes once, perhaps after a part of the bytes.
   // kNotFound: the place has no such blob. kDenied: it wants other credentials. kInvalid: it

@@ -33,6 +33,7 @@ Engine::Engine(Store& store, const FetcherOptions& options)
     : store_(store),
       options_(options),
       objects_(store, ObjectCache::default_capacity()),
+      dispatch_({options.requests_per_host, options.in_flight_max, options.background_rate}),
       fill_slots_(static_cast<int>(options.background_requests)),
       sync_(std::make_unique<ThreadPool>("fetch-sync", 1)),
       work_(options.workers) {}
@@ -121,9 +122,10 @@ void Engine::stop() {
   }
   for (const auto& [id, read] : reads) end_read(read, cancelled(kFetcherGone));
   cancel_wires(nullptr);
+  std::unordered_map<Dispatch::Id, Wire> wires;
   {
     MutexLock lock(wires_mu_);
-    wires_.clear();
+    wires.swap(wires_);
   }
   in_flight_.clear();
   objects_.clear();
@@ -206,13 +208,19 @@ std::uint64_t Engine::wait_for(const ImagePtr& image, Bytes buffer,
   }
   const std::uint64_t id = read->id;
   std::vector<std::uint32_t> start;
+  std::vector<std::uint32_t> joined;
   for (const Missing& part : missing) {
     const Waiter waiter{read, {image, part.chunk}, part.from, part.to, part.length};
-    if (in_flight_.join(image->key(part.chunk), waiter)) start.push_back(part.chunk);
+    (in_flight_.join(image->key(part.chunk), waiter) ? start : joined).push_back(part.chunk);
   }
   if (!start.empty()) {
     work_.submit(Urgency::kDemand,
                  [self = shared_from_this(), image, start] { self->plan(image, start); });
+  }
+  if (!joined.empty()) {
+    readers_seen_ = Sources::Clock::now();
+    work_.submit(Urgency::kDemand,
+                 [self = shared_from_this(), image, joined] { self->hurry(image, joined); });
   }
   return id;
 }

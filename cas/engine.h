@@ -26,7 +26,6 @@
 #include <vector>
 
 #include "cas/fetch_types.h"
-#include "cas/frame_plan.h"
 #include "cas/in_flight.h"
 #include "cas/object_cache.h"
 #include "cas/work_queue.h"
@@ -50,15 +49,16 @@ class Engine : public std::enable_shared_from_this<Engine> {
                      std::uint32_t length, Image::ReadDone done);
   void cancel(std::uint64_t read);
   void fill(const ImagePtr& image, std::function<void(Status)> done);
+  void prefetch(const ImagePtr& image, std::vector<std::uint32_t> chunks);
 
   // Ends the threads, then everything that is open with kCancelled. The store is not used any more
   // then. Not from a thread of the fetcher.
   void stop();
 
   // What a place sends; on its thread (cas/arrival.h).
-  void bytes_came(const Request& request, std::uint64_t bytes);
+  void bytes_came(Dispatch::Id id, const Request& request, std::uint64_t bytes);
   void frame_came(const RequestPtr& request, std::uint32_t frame, Bytes stored);
-  void wire_ended(std::uint64_t wire, const RequestPtr& request, std::vector<std::uint32_t> missing,
+  void wire_ended(Dispatch::Id id, const RequestPtr& request, std::vector<std::uint32_t> missing,
                   const Status& status);
 
   FetchStats stats() const { return counters_.read(); }
@@ -102,6 +102,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void count(ImageState& image, Got got, std::size_t bytes);
 
   // --- requests: engine_requests.cc
+  std::vector<RequestPtr> claim(const ImagePtr& image, std::vector<std::uint32_t> frames,
+                                std::uint64_t gap, std::uint64_t span, Purpose purpose)
+      IMSY_REQUIRES(image->mu);
   void request_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks);
   void enqueue(const RequestPtr& request);
   struct Turn {
@@ -120,13 +123,24 @@ class Engine : public std::enable_shared_from_this<Engine> {
   bool is_awaited(const ImageState& image, std::uint32_t frame);
   bool is_awaited(const Request& request);
   void carry(const Request& request);
-  void send(const RequestPtr& request, const std::shared_ptr<BlobSource>& place);
+  void ask(const RequestPtr& request);
+  void plan_prefetch(const ImagePtr& image, std::vector<std::uint32_t> chunks);
+  void ask_for_startup(const RequestPtr& request);
+
+  // --- on the wire: engine_wires.cc
+  void want(const RequestPtr& request, const std::shared_ptr<BlobSource>& place);
+  void move_wires();
+  void wires_changed();
+  void transmit(const RequestPtr& request, const std::shared_ptr<BlobSource>& place);
+  void hurry(const ImagePtr& image, const std::vector<std::uint32_t>& chunks);
+  bool comes_late(Dispatch::Id id, const Request& request, const std::vector<std::uint32_t>& chunks)
+      IMSY_REQUIRES(wires_mu_);
+  void forget_wire(const Request& request);
   void cancel_wires(const ImageState* image);
 
   // --- what comes of them: engine_arrivals.cc
-  void on_break(const RequestPtr& request, const std::vector<std::uint32_t>& missing,
-                const Error& error);
-  void ask_more(const RequestPtr& request);
+  void on_failure(const RequestPtr& request, const Error& error);
+  void on_break(const RequestPtr& request, const std::vector<std::uint32_t>& missing);
   void note_answer(const RequestPtr& request);
   void take_frame(const RequestPtr& request, std::uint32_t frame, ByteSpan stored);
   std::vector<std::uint32_t> lacking(const ImageState& image, std::uint32_t frame);
@@ -139,7 +153,6 @@ class Engine : public std::enable_shared_from_this<Engine> {
                      const Error& error);
   void release_frames(const Request& request, InFlight::Why why, const Error& error);
   void frames_over(const RequestPtr& request, std::size_t count);
-  void leave_slot(const ImagePtr& image);
 
   // --- the background fill: engine_fill.cc
   void begin_fill(const ImagePtr& image);
@@ -150,12 +163,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status can_keep(const Request& request);
   void ask_for_fill(const RequestPtr& request);
   bool is_held(const ImagePtr& image);
-  void ask_more_for_fill(const RequestPtr& request);
-  bool needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64_t& copied);
-  std::vector<std::uint32_t> fill_lacks(const ImagePtr& image, std::uint32_t frame);
-  bool copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,
-                   std::uint64_t& copied);
-  bool object_complete(const ImagePtr& image, std::uint32_t object);
+  void repair_for_fill(const RequestPtr& request);
   void drop_for_fill(const RequestPtr& request);
   void fail_for_fill(const RequestPtr& request, const Error& error);
   void fill_request_over(const RequestPtr& request);
@@ -169,6 +177,16 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void mark_resident(const ImagePtr& image);
   void end_fill(const ImagePtr& image, const Status& status);
 
+  // --- what need not be fetched: engine_lookup.cc
+  bool needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64_t& copied);
+  std::uint64_t brought_by_others(const ImageState& image) const;
+  void look_up_all(ImageState& image);
+  std::vector<bool> look_up(const ImageState& image, const std::vector<std::uint32_t>& chunks);
+  std::vector<std::uint32_t> fill_lacks(const ImagePtr& image, std::uint32_t frame);
+  bool copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,
+                   std::uint64_t& copied);
+  bool object_complete(const ImagePtr& image, std::uint32_t object);
+
   // Constant after construction.
   Store& store_;
   const FetcherOptions options_;
@@ -177,6 +195,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::atomic<bool> stopped_{false};
   std::atomic<bool> put_failing_{false};  // so that a full disk is logged once
   std::atomic<std::uint64_t> last_read_{0};
+  std::atomic<Sources::Time> readers_seen_{};  // that waited for a place
   Counters counters_;
   Traffic traffic_;
   ObjectCache objects_;
@@ -189,15 +208,22 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Mutex reads_mu_;
   std::unordered_map<std::uint64_t, ReadPtr> reads_ IMSY_GUARDED_BY(reads_mu_);  // not over
 
-  // Requests that a place has and has not answered.
+  // A request that waits for its turn on the wire, or that a place has not answered.
   struct Wire {
+    // Adds how to cancel it, unless the place has not taken it yet.
+    void end(std::vector<BlobSource::Cancel>& cancels) {
+      unwanted = true;
+      if (cancel) cancels.push_back(std::exchange(cancel, nullptr));
+    }
     RequestPtr request;
-    BlobSource::Cancel cancel;  // empty until the place has taken the request
+    std::shared_ptr<BlobSource> place;    // until it has been asked
+    BlobSource::Cancel cancel = nullptr;  // once it has been
     bool unwanted = false;
   };
   Mutex wires_mu_;
-  std::uint64_t last_wire_ IMSY_GUARDED_BY(wires_mu_) = 0;
-  std::unordered_map<std::uint64_t, Wire> wires_ IMSY_GUARDED_BY(wires_mu_);
+  Dispatch dispatch_ IMSY_GUARDED_BY(wires_mu_);
+  std::unordered_map<Dispatch::Id, Wire> wires_ IMSY_GUARDED_BY(wires_mu_);
+  Dispatch::Time wires_wake_at_ IMSY_GUARDED_BY(wires_mu_) = Dispatch::Time::max();
 
   Mutex fill_mu_;
   std::deque<ImagePtr> fill_line_ IMSY_GUARDED_BY(fill_mu_);  // images whose fill wants a slot

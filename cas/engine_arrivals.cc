@@ -17,7 +17,7 @@ void Arrival::begin(const std::string& trust_domain) {
 }
 
 void Arrival::take(ByteSpan piece) {
-  engine_->bytes_came(*request_, piece.size());
+  engine_->bytes_came(id_, *request_, piece.size());
   stream_.take(piece, [this](std::uint32_t frame, Bytes stored) {
     engine_->frame_came(request_, frame, std::move(stored));
   });
@@ -25,18 +25,20 @@ void Arrival::take(ByteSpan piece) {
 
 void Arrival::end(const Status& status) {
   const auto missing = stream_.missing();
-  engine_->wire_ended(wire_, request_, {missing.begin(), missing.end()}, status);
+  engine_->wire_ended(id_, request_, {missing.begin(), missing.end()}, status);
 }
 
-void Engine::bytes_came(const Request& request, std::uint64_t bytes) {
+void Engine::bytes_came(Dispatch::Id id, const Request& request, std::uint64_t bytes) {
   counters_.bytes_fetched += bytes;
   request.image->counters.bytes_fetched += bytes;
-  traffic_.gave(request.place_name, request.urgency, bytes);
+  traffic_.gave(request.place_name, request.purpose, bytes);
+  MutexLock lock(wires_mu_);
+  dispatch_.came(id, bytes);
 }
 
 // One task for each frame, as it comes, so that nobody waits for the rest of a long range.
 void Engine::frame_came(const RequestPtr& request, std::uint32_t frame, Bytes stored) {
-  const bool urgent = request->urgency == Urgency::kDemand || is_awaited(*request->image, frame);
+  const bool urgent = request->purpose == Purpose::kDemand || is_awaited(*request->image, frame);
   work_.submit(urgent ? Urgency::kDemand : Urgency::kBackground,
                [self = shared_from_this(), request, frame,
                 bytes = std::make_shared<const Bytes>(std::move(stored))] {
@@ -44,52 +46,72 @@ void Engine::frame_came(const RequestPtr& request, std::uint32_t frame, Bytes st
                });
 }
 
-void Engine::wire_ended(std::uint64_t wire, const RequestPtr& request,
+void Engine::wire_ended(Dispatch::Id id, const RequestPtr& request,
                         std::vector<std::uint32_t> missing, const Status& status) {
   BlobSource::Cancel ended;  // let go without the lock
+  bool unwanted = false;
   {
     MutexLock lock(wires_mu_);
-    const auto found = wires_.find(wire);
-    if (found == wires_.end()) return;
-    ended = std::move(found->second.cancel);
-    wires_.erase(found);
+    dispatch_.ended(id);
+    const auto found = wires_.find(id);
+    if (found != wires_.end()) {
+      unwanted = found->second.unwanted;
+      ended = std::move(found->second.cancel);
+      wires_.erase(found);
+    }
   }
+  wires_changed();
   if (missing.empty()) return;
   const Error error =
       status
           ? Error(Errc::kInvalid, request->place_name + " gave fewer bytes than it was asked for")
           : status.error();
-  work_.submit(Urgency::kDemand, [self = shared_from_this(), request, missing = std::move(missing),
-                                  error] { self->on_break(request, missing, error); });
+  work_.submit(Urgency::kDemand,
+               [self = shared_from_this(), request, missing = std::move(missing), error, unwanted] {
+                 const bool nothing = missing.size() == request->frames.size();
+                 if (nothing && !unwanted) return self->on_failure(request, error);
+                 self->on_break(request, missing);
+               });
 }
 
 // --- on the workers
 
-// The next place is asked, if there is one. Where a part has come, the place is good for the rest.
-void Engine::on_break(const RequestPtr& request, const std::vector<std::uint32_t>& missing,
-                      const Error& error) {
-  const ImagePtr& image = request->image;
-  if (missing.size() == request->frames.size()) {
-    {
-      MutexLock lock(image->mu);
-      image->sources.failed(request->attempt, request->range().blob, error, Sources::Clock::now());
-    }
-    if (request->urgency == Urgency::kBackground) return ask_for_fill(request);
-    leave_slot(image);
-    return enqueue(request);
+// Nothing has come. The next place is asked, if there is one.
+void Engine::on_failure(const RequestPtr& request, const Error& error) {
+  forget_wire(*request);
+  {
+    MutexLock lock(request->image->mu);
+    request->image->sources.failed(request->attempt, request->range().blob, error,
+                                   Sources::Clock::now());
   }
-  auto rest = std::make_shared<Request>();
-  rest->image = image;
-  rest->frames = missing;
-  rest->urgency = request->urgency;
-  ask_more(rest);
-  frames_over(request, missing.size());
+  ask(request);
 }
 
-// For frames of a request that is over.
-void Engine::ask_more(const RequestPtr& request) {
-  if (request->urgency == Urgency::kDemand) return enqueue(request);
-  ask_more_for_fill(request);
+// A part has not come, because the transfer broke off or was cut for somebody more urgent. Readers
+// ask for it at once, and again anywhere: where a part has come, the place is good for the rest.
+void Engine::on_break(const RequestPtr& request, const std::vector<std::uint32_t>& missing) {
+  const ImagePtr& image = request->image;
+  if (request->purpose == Purpose::kDemand) {
+    auto rest = std::make_shared<Request>();
+    rest->image = image;
+    rest->frames = missing;
+    enqueue(rest);
+  } else {
+    bool others_wait = false;
+    {
+      MutexLock lock(image->mu);
+      others_wait = image->sources.abandon(request->attempt);
+      if (request->purpose == Purpose::kFill) {
+        image->fill.rewind = std::min(image->fill.rewind, missing.front());
+      }
+    }
+    if (others_wait) submit(Urgency::kDemand, &Engine::wake, image);
+    for (const std::uint32_t frame : missing) {
+      release_frame(image, frame, InFlight::Why::kDone,
+                    Error(Errc::kUnavailable, "the chunk did not come"));
+    }
+  }
+  frames_over(request, missing.size());
 }
 
 // The place has given a frame of what it was asked for.
@@ -162,7 +184,7 @@ void Engine::on_wrong_bytes(const RequestPtr& request, std::uint32_t frame,
   auto again = std::make_shared<Request>();
   again->image = image;
   again->frames = {frame};
-  again->urgency = is_awaited(*image, frame) ? Urgency::kDemand : Urgency::kBackground;
+  again->purpose = is_awaited(*image, frame) ? Purpose::kDemand : Purpose::kFill;
   again->wrong = chunks;
   again->why = why;
   {
@@ -170,7 +192,11 @@ void Engine::on_wrong_bytes(const RequestPtr& request, std::uint32_t frame,
     again->attempt = request->attempt;
     image->sources.gave_wrong(again->attempt, request->place_name, blob, Sources::Clock::now());
   }
-  ask_more(again);
+  if (again->purpose == Purpose::kDemand) {
+    enqueue(again);
+  } else {
+    repair_for_fill(again);
+  }
   frames_over(request, 1);
 }
 
@@ -194,9 +220,8 @@ void Engine::release_frame(const ImagePtr& image, std::uint32_t frame, InFlight:
 // So many of its frames are processed, or are another request's now.
 void Engine::frames_over(const RequestPtr& request, std::size_t count) {
   if ((request->left -= count) > 0) return;
-  if (request->urgency == Urgency::kBackground) return fill_request_over(request);
-  leave_slot(request->image);
-  pump(request->image);
+  forget_wire(*request);
+  if (request->purpose == Purpose::kFill) fill_request_over(request);
 }
 
 }  // namespace imsy::cas

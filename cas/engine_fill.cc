@@ -15,7 +15,8 @@ namespace {
 
 // What a step does before readers, and other images, get their turn.
 constexpr std::uint32_t kStepFrames = 64;
-constexpr std::uint64_t kStepCopied = 4u << 20;  // bytes
+constexpr std::uint64_t kStepCopied = 4u << 20;   // bytes
+constexpr std::chrono::seconds kReadersAbout{1};  // since one has waited for bytes
 
 }  // namespace
 
@@ -143,7 +144,7 @@ void Engine::ask_for_fill(const RequestPtr& request) {
       image->fill.rewind = std::min(image->fill.rewind, request->frames.front());
     }
   }
-  if (step.move == Sources::Move::kAsk) return send(request, step.place);
+  if (step.move == Sources::Move::kAsk) return want(request, step.place);
   if (step.move == Sources::Move::kFail) return fail_for_fill(request, *step.error);
   drop_for_fill(request);
   if (step.move == Sources::Move::kLocate) return locate(image);
@@ -153,8 +154,8 @@ void Engine::ask_for_fill(const RequestPtr& request) {
   pump(image);  // who waits has to learn until when
 }
 
-// For frames of a request that had a slot. It does not wait for another one.
-void Engine::ask_more_for_fill(const RequestPtr& request) {
+// A frame of which wrong bytes came. It does not wait for a slot.
+void Engine::repair_for_fill(const RequestPtr& request) {
   {
     MutexLock lock(request->image->mu);
     ++request->image->fill.in_flight;
@@ -194,20 +195,25 @@ void Engine::fail_for_fill(const RequestPtr& request, const Error& error) {
 // The next range of frames to ask for, claimed; null when there is none in reach of this step.
 RequestPtr Engine::next_request(const ImagePtr& image) {
   const cdc::Objects& objects = image->manifest->objects();
+  const bool readers = Sources::Clock::now() - readers_seen_.load() < kReadersAbout;
   std::uint32_t frame = 0;
+  PlanLimits limits;
   {
     MutexLock lock(image->mu);
     frame = image->fill.cursor;
+    limits =
+        limits_for_fill(image->sources.cost(), options_.plan, readers, options_.background_rate);
   }
+  if (frame == 0) look_up_all(*image);
   auto request = std::make_shared<Request>();
   request->image = image;
-  request->urgency = Urgency::kBackground;
+  request->purpose = Purpose::kFill;
   std::vector<std::uint32_t>& chosen = request->frames;
   std::uint64_t copied = 0;
   for (std::uint32_t seen = 0; frame < objects.frame_count(); ++frame, ++seen) {
     if (chosen.empty() && (seen >= kStepFrames || copied >= kStepCopied)) break;
-    if (!chosen.empty() && !joins(objects, {chosen.front(), chosen.back()}, frame, options_.gap_max,
-                                  options_.background_span)) {
+    if (!chosen.empty() &&
+        !joins(objects, {chosen.front(), chosen.back()}, frame, limits.gap, limits.fill_run)) {
       break;
     }
     if (needs_fetch(image, frame, copied)) chosen.push_back(frame);
@@ -222,6 +228,7 @@ RequestPtr Engine::next_request(const ImagePtr& image) {
     chosen.swap(mine);
   }
   if (chosen.empty()) return nullptr;
+  request->take_whole(limits.gap);
   carry(*request);
   return request;
 }
@@ -234,63 +241,6 @@ Status Engine::can_keep(const Request& request) {
   }
   const Status room = store_.try_room(bytes);
   return room ? room : room.error().with_context("the store cannot keep what is fetched");
-}
-
-// Whether the frame must be asked for. Copies what other objects have.
-bool Engine::needs_fetch(const ImagePtr& image, std::uint32_t frame, std::uint64_t& copied) {
-  {
-    MutexLock lock(image->mu);
-    if (image->frames.contains(frame)) return false;
-  }
-  auto chunks = fill_lacks(image, frame);
-  // What is on its way for somebody else is left here, too.
-  std::erase_if(chunks, [&](std::uint32_t chunk) {
-    return in_flight_.add_target(image->key(chunk), {image, chunk});
-  });
-  if (chunks.empty()) return false;
-  std::vector<cdc::Chunk> wanted;
-  for (const std::uint32_t chunk : chunks) {
-    wanted.push_back(image->manifest->objects().chunk(chunk));
-  }
-  // A frame that must be fetched for one chunk brings the others, too: all or nothing.
-  const auto likely = store_.likely_chunks(wanted, image->trust_domain());
-  const bool all = std::find(likely.begin(), likely.end(), false) == likely.end();
-  return !all || !copy_chunks(image, chunks, copied);
-}
-
-// The chunks of the frame that their objects lack.
-std::vector<std::uint32_t> Engine::fill_lacks(const ImagePtr& image, std::uint32_t frame) {
-  const cdc::Objects& objects = image->manifest->objects();
-  std::vector<std::uint32_t> chunks;
-  for (const std::uint32_t chunk : objects.chunks_in_frame(frame)) {
-    const std::uint32_t object = objects.object_of_chunk(chunk);
-    if (object_complete(image, object)) continue;
-    const auto opened = open_object(*image, object);
-    if (opened && (*opened)->has_chunk(chunk - objects.first_chunk(object))) continue;
-    chunks.push_back(chunk);
-  }
-  return chunks;
-}
-
-bool Engine::copy_chunks(const ImagePtr& image, const std::vector<std::uint32_t>& chunks,
-                         std::uint64_t& copied) {
-  const std::string& domain = image->trust_domain();
-  for (const std::uint32_t chunk : chunks) {
-    const auto copy = store_.find_chunk(image->manifest->objects().chunk(chunk), domain);
-    if (!copy || !*copy || deliver(image, chunk, **copy, Got::kCopied, domain) == Fate::kWrong) {
-      return false;
-    }
-    copied += (*copy)->size();
-  }
-  return true;
-}
-
-bool Engine::object_complete(const ImagePtr& image, std::uint32_t object) {
-  if (image->complete[object]) return true;
-  const auto opened = open_object(*image, object);
-  if (!opened || !(*opened)->complete()) return false;
-  image->complete[object] = true;
-  return true;
 }
 
 void Engine::fill_request_over(const RequestPtr& request) {

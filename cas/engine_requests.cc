@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "cas/arrival.h"
 #include "cas/engine.h"
 #include "common/log.h"
 
@@ -55,10 +54,16 @@ BlobRange Request::range() const {
   const cdc::Frame& first = objects.frame(frames.front());
   const cdc::Frame& last = objects.frame(frames.back());
   const auto& layer = image->anchor.data_layers[first.layer];
+  if (whole) return {.blob = layer.blob, .blob_size = layer.size, .length = layer.size};
   return {.blob = layer.blob,
           .blob_size = layer.size,
           .offset = first.stored_offset,
           .length = last.stored_offset + last.stored_size - first.stored_offset};
+}
+
+void Request::take_whole(std::uint64_t gap) {
+  const BlobRange part = range();
+  whole = takes_whole(part.offset, part.offset + part.length, part.blob_size, gap);
 }
 
 // --- asking
@@ -68,27 +73,16 @@ void Engine::request_chunks(const ImagePtr& image, const std::vector<std::uint32
   const cdc::Objects& objects = image->manifest->objects();
   std::vector<std::uint32_t> frames;
   for (const std::uint32_t chunk : chunks) frames.push_back(objects.frame_of_chunk(chunk));
-  std::sort(frames.begin(), frames.end());
-  frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
-
+  readers_seen_ = Sources::Clock::now();
   std::vector<RequestPtr> requests;
   bool attached = false;
   {
     MutexLock lock(image->mu);
     attached = image->attached;
-    std::vector<std::uint32_t> wanted;  // nobody has asked for
-    for (const std::uint32_t f : frames) {
-      if (attached && !image->frames.contains(f)) wanted.push_back(f);
-    }
-    for (const FrameRun& run : plan_runs(objects, wanted, options_.gap_max, options_.demand_span)) {
-      auto request = std::make_shared<Request>();
-      request->image = image;
-      // Frames in the gaps come along: they are paid for.
-      for (std::uint32_t f = run.first; f <= run.last; ++f) {
-        if (image->frames.insert(f).second) request->frames.push_back(f);
-      }
-      image->waiting.push_back(request);
-      requests.push_back(std::move(request));
+    if (attached) {
+      const PlanLimits limits = limits_for_demand(image->sources.cost(), options_.plan);
+      requests = claim(image, std::move(frames), limits.gap, limits.demand_run, Purpose::kDemand);
+      image->waiting.insert(image->waiting.end(), requests.begin(), requests.end());
     }
   }
   if (!attached) {
@@ -100,6 +94,31 @@ void Engine::request_chunks(const ImagePtr& image, const std::vector<std::uint32
   }
   for (const RequestPtr& request : requests) carry(*request);
   pump(image);
+}
+
+// Requests for those frames that nobody has asked for, and for what lies in the gaps: it is paid
+// for.
+std::vector<RequestPtr> Engine::claim(const ImagePtr& image, std::vector<std::uint32_t> frames,
+                                      std::uint64_t gap, std::uint64_t span, Purpose purpose) {
+  const cdc::Objects& objects = image->manifest->objects();
+  std::sort(frames.begin(), frames.end());
+  frames.erase(std::unique(frames.begin(), frames.end()), frames.end());
+  std::vector<std::uint32_t> wanted;  // nobody has asked for
+  for (const std::uint32_t frame : frames) {
+    if (!image->frames.contains(frame)) wanted.push_back(frame);
+  }
+  std::vector<RequestPtr> requests;
+  for (const FrameRun& run : plan_runs(objects, wanted, gap, span)) {
+    auto request = std::make_shared<Request>();
+    request->image = image;
+    request->purpose = purpose;
+    for (std::uint32_t f = run.first; f <= run.last; ++f) {
+      if (image->frames.insert(f).second) request->frames.push_back(f);
+    }
+    request->take_whole(gap);
+    requests.push_back(std::move(request));
+  }
+  return requests;
 }
 
 void Engine::carry(const Request& request) {
@@ -134,7 +153,7 @@ bool Engine::is_awaited(const Request& request) {
                      [&](std::uint32_t frame) { return is_awaited(*request.image, frame); });
 }
 
-// The first request that need not wait leaves the line, with a slot. Or the image is to be located.
+// The first request that need not wait leaves the line. Or the image is to be located.
 Engine::Turn Engine::next_turn(const ImagePtr& image) {
   Turn turn;
   const auto now = Sources::Clock::now();
@@ -143,7 +162,6 @@ Engine::Turn Engine::next_turn(const ImagePtr& image) {
     MutexLock lock(image->mu);
     auto& line = image->waiting;
     for (auto at = line.begin(); at != line.end(); ++at) {
-      if (image->demand_in_flight >= options_.demand_requests) break;
       const RequestPtr request = *at;
       auto step =
           image->sources.next(request->attempt, request->range().blob, Urgency::kDemand, now);
@@ -152,7 +170,6 @@ Engine::Turn Engine::next_turn(const ImagePtr& image) {
         turn.request = request;
         turn.step = std::move(step);
         line.erase(at);
-        ++image->demand_in_flight;
         return turn;
       }
       if (!std::exchange(request->waits, true)) turn.waiting.push_back(request);
@@ -166,8 +183,7 @@ Engine::Turn Engine::next_turn(const ImagePtr& image) {
   return turn;
 }
 
-// Sends on-demand requests while the image has slots and places. What nobody waits for any more is
-// dropped.
+// Finds places for on-demand requests. What nobody waits for any more is dropped.
 void Engine::pump(const ImagePtr& image) {
   for (;;) {
     const Turn turn = next_turn(image);
@@ -179,7 +195,7 @@ void Engine::pump(const ImagePtr& image) {
     } else if (turn.step.move == Sources::Move::kFail) {
       fail(turn.request, *turn.step.error);
     } else if (is_awaited(*turn.request)) {
-      send(turn.request, turn.step.place);
+      want(turn.request, turn.step.place);
     } else {
       drop(turn.request);
     }
@@ -255,7 +271,6 @@ void Engine::drop(const RequestPtr& request) {
     others_wait = image->sources.abandon(request->attempt);
   }
   release_frames(*request, InFlight::Why::kDone, image_gone());
-  leave_slot(image);
   if (others_wait) submit(Urgency::kDemand, &Engine::wake, image);
 }
 
@@ -273,55 +288,66 @@ void Engine::fail(const RequestPtr& request, const Error& error) {
     }
     release_frames(*request, InFlight::Why::kDone, corrupt);
   }
-  if (request->urgency == Urgency::kDemand) leave_slot(image);
   submit(Urgency::kDemand, &Engine::wake, image);  // the places do answer
 }
 
-void Engine::leave_slot(const ImagePtr& image) {
-  MutexLock lock(image->mu);
-  --image->demand_in_flight;
+// Asks the place that Sources says, or does what else it says.
+void Engine::ask(const RequestPtr& request) {
+  switch (request->purpose) {
+    case Purpose::kDemand: return enqueue(request);
+    case Purpose::kStartup: return ask_for_startup(request);
+    case Purpose::kFill: return ask_for_fill(request);
+  }
 }
 
-void Engine::send(const RequestPtr& request, const std::shared_ptr<BlobSource>& place) {
-  ++counters_.requests;
-  ++request->image->counters.requests;
-  request->place = place;
-  request->place_name = place->name();
-  request->left = request->frames.size();
-  traffic_.asked(request->place_name, request->urgency);
-  std::uint64_t wire = 0;
-  {
-    MutexLock lock(wires_mu_);
-    wire = ++last_wire_;
-    wires_.emplace(wire, Wire{request, nullptr});
-  }
-  auto cancel =
-      place->read(request->range(), std::make_shared<Arrival>(shared_from_this(), request, wire));
-  {
-    MutexLock lock(wires_mu_);
-    const auto found = wires_.find(wire);
-    if (found == wires_.end()) return;  // it has ended meanwhile
-    if (!found->second.unwanted) {
-      found->second.cancel = std::move(cancel);
-      return;
-    }
-  }
-  cancel();
+// --- the start-up profile
+
+void Engine::prefetch(const ImagePtr& image, std::vector<std::uint32_t> chunks) {
+  work_.submit(Urgency::kBackground,
+               [self = shared_from_this(), image, chunks = std::move(chunks)] {
+                 self->plan_prefetch(image, chunks);
+               });
 }
 
-// Ends what is on the wire, of one image or of all.
-void Engine::cancel_wires(const ImageState* image) {
-  std::vector<BlobSource::Cancel> cancels;
-  {
-    MutexLock lock(wires_mu_);
-    for (auto& [number, wire] : wires_) {
-      const bool chosen = image == nullptr || wire.request->image.get() == image;
-      if (!chosen) continue;
-      wire.unwanted = true;
-      if (wire.cancel) cancels.push_back(std::exchange(wire.cancel, nullptr));
-    }
+// What other objects have is copied when it is read.
+void Engine::plan_prefetch(const ImagePtr& image, std::vector<std::uint32_t> chunks) {
+  const cdc::Objects& objects = image->manifest->objects();
+  std::erase_if(chunks, [&](std::uint32_t chunk) {
+    if (chunk >= objects.total_chunks()) return true;
+    const std::uint32_t object = objects.object_of_chunk(chunk);
+    const auto opened = open_object(*image, object);
+    return opened && (*opened)->has_chunk(chunk - objects.first_chunk(object));
+  });
+  const std::vector<bool> likely = look_up(*image, chunks);
+  std::vector<std::uint32_t> frames;
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    if (!likely[i]) frames.push_back(objects.frame_of_chunk(chunks[i]));
   }
-  for (const auto& cancel : cancels) cancel();
+  std::vector<RequestPtr> requests;
+  {
+    MutexLock lock(image->mu);
+    if (!image->attached) return;
+    PlanLimits limits =
+        limits_for_fill(image->sources.cost(), options_.plan, true, options_.background_rate);
+    requests = claim(image, std::move(frames), limits.gap, limits.fill_run, Purpose::kStartup);
+  }
+  for (const RequestPtr& request : requests) {
+    carry(*request);
+    ask_for_startup(request);
+  }
+}
+
+void Engine::ask_for_startup(const RequestPtr& request) {
+  const ImagePtr& image = request->image;
+  Sources::Step step;
+  {
+    MutexLock lock(image->mu);
+    step = image->sources.next(request->attempt, request->range().blob, Urgency::kBackground,
+                               Sources::Clock::now());
+  }
+  if (step.move == Sources::Move::kAsk) return want(request, step.place);
+  drop(request);
+  if (step.move == Sources::Move::kLocate) locate(image);
 }
 
 }  // namespace imsy::cas

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "cas/dispatch.h"
 #include "cas/fetcher.h"
 #include "cas/sources.h"
 #include "cas/work_queue.h"
@@ -62,10 +63,14 @@ struct Waiter {
 // One range request for frames of one data layer.
 struct Request {
   BlobRange range() const;
+  // Makes it one for the whole blob, where that brings next to nothing more.
+  void take_whole(std::uint64_t gap);
 
   std::shared_ptr<ImageState> image;
   std::vector<std::uint32_t> frames;  // to be kept, in order; the range may hold more
-  Urgency urgency = Urgency::kDemand;
+  Purpose purpose = Purpose::kDemand;
+  bool whole = false;                 // the range is all of the blob
+  Dispatch::Id id = 0;                // while it is on its way, or its bytes are here
   std::atomic<std::size_t> left{0};   // frames that are not processed yet
   std::atomic<bool> answered{false};  // a frame of it has come
   std::atomic<bool> not_kept{false};  // the store could not keep something of it
@@ -84,6 +89,10 @@ struct Request {
   std::string place_name;
   std::string trust_domain;  // of what it brought
 };
+
+inline Urgency urgency_of(Purpose purpose) {
+  return purpose == Purpose::kDemand ? Urgency::kDemand : Urgency::kBackground;
+}
 
 struct Counters {
   std::atomic<std::uint64_t> requests{0};
@@ -138,6 +147,10 @@ struct ImageState {
   // Objects that the fill need not look at any more. Only its step or the end of its pass, of which
   // there is one at a time, use it.
   std::vector<bool> complete;
+  // Chunks that another object probably has, as was looked up for all of them at the beginning of a
+  // pass, when others had brought so many. Likewise.
+  std::vector<bool> likely;
+  std::uint64_t looked_up_at = 0;
 
   // As which it reads the store.
   const std::string& trust_domain() const { return *sees_as.load(std::memory_order_acquire); }
@@ -155,8 +168,7 @@ struct ImageState {
   bool attached IMSY_GUARDED_BY(mu) = true;
   Sources sources IMSY_GUARDED_BY(mu);
   Sources::Time wake_at IMSY_GUARDED_BY(mu) = Sources::Time::max();  // a timer runs then
-  std::deque<std::shared_ptr<Request>> waiting IMSY_GUARDED_BY(mu);  // on-demand, for a slot
-  unsigned demand_in_flight IMSY_GUARDED_BY(mu) = 0;
+  std::deque<std::shared_ptr<Request>> waiting IMSY_GUARDED_BY(mu);  // on-demand, for a place
   std::unordered_set<std::uint32_t> frames IMSY_GUARDED_BY(mu);  // some request is to bring them
   Fill fill IMSY_GUARDED_BY(mu);
   Pauses fill_pauses IMSY_GUARDED_BY(mu);

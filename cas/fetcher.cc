@@ -22,6 +22,9 @@ class AttachedImage final : public Image {
   }
   void cancel(std::uint64_t read) override { engine_->cancel(read); }
   void fill(std::function<void(Status)> done) override { engine_->fill(state_, std::move(done)); }
+  void prefetch(std::vector<std::uint32_t> chunks) override {
+    engine_->prefetch(state_, std::move(chunks));
+  }
   std::string trust_domain() const override { return state_->trust_domain(); }
   FetchStats stats() const override { return state_->counters.read(); }
 

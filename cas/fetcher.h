@@ -22,22 +22,22 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cas/blob_source.h"
+#include "cas/planner.h"
 #include "cas/store.h"
 #include "cas/traffic.h"
 
 namespace imsy::cas {
 
 struct FetcherOptions {
-  unsigned workers = 2;                      // decode, hash, write
-  unsigned demand_requests = 16;             // range requests in flight for readers, per image
-  unsigned background_requests = 4;          // and for the background fill, all images together
-  std::uint64_t demand_span = 1u << 20;      // stored bytes of one on-demand request, at most
-  std::uint64_t background_span = 4u << 20;  // and of one background request
-  // Neighbouring wanted frames are joined when the gap is at most this many stored bytes: about
-  // what one round trip costs.
-  std::uint64_t gap_max = 64u << 10;
+  unsigned workers = 2;                     // decode, hash, write
+  unsigned requests_per_host = 16;          // on the wire, all images together
+  unsigned background_requests = 4;         // of these of the background fill, wherever they go
+  std::uint64_t in_flight_max = 32u << 20;  // stored bytes on the wire or not processed
+  std::uint64_t background_rate = 0;        // bytes/s of the background, at most; 0: no limit
+  PlanLimits plan;
   std::chrono::milliseconds deadline{60'000};
   // Pauses in an outage: the first, doubled each time up to the longest one (while somebody waits;
   // for the background fill).
@@ -79,6 +79,10 @@ class Image {
   // marked it so and `done` runs with success (also when it was already). Sources that fail are
   // tried again for ever, with back-off; detaching ends it with kCancelled.
   virtual void fill(std::function<void(Status)> done) = 0;
+
+  // Chunks (of all that the image has) that will soon be read: those that the node lacks are
+  // fetched, after what readers wait for and before the fill. A hint: what fails is left out.
+  virtual void prefetch(std::vector<std::uint32_t> chunks) = 0;
 
   // As which it reads the store now.
   virtual std::string trust_domain() const = 0;

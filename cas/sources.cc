@@ -77,6 +77,12 @@ Sources::Step Sources::next(Attempt& attempt, const Digest& blob, Urgency urgenc
   return none_left(attempt, usable_at, urgency, now);
 }
 
+bool Sources::may_still_ask(Attempt& attempt) const {
+  if (!closed_ && (!outage_ || attempt.probing)) return true;
+  if (!attempt.asked.empty()) attempt.asked.pop_back();
+  return false;
+}
+
 Sources::Step Sources::none_left(Attempt& attempt, Time usable_at, Urgency urgency, Time now) {
   if (can_locate_ && locating_) return {};
   if (can_locate_ && now >= locate_at_) {

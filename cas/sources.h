@@ -80,6 +80,9 @@ class Sources {
 
   // What to do for a request that somebody waits for, or that the background wants.
   Step next(Attempt& attempt, const Digest& blob, Urgency urgency, Time now);
+  // Its turn on the wire has come. False: an outage has begun since next() has sent it to a place,
+  // or all is over; it is as if it had not been sent.
+  bool may_still_ask(Attempt& attempt) const;
   // Nobody waits for it any more. True: others have waited for what it would find out.
   bool abandon(Attempt& attempt);
   // What the place that was asked last answered.
@@ -91,6 +94,9 @@ class Sources {
   void located(Result<Places> places, Time now);
   // Until when next() says no more than to wait; a time that has passed when it may say more.
   Time held_until(Urgency urgency) const;
+
+  // Of the place that is asked first.
+  Cost cost() const { return places_.empty() ? Cost() : places_.front()->cost(); }
 
   // Nothing is asked any more. What it held is to be dropped without a lock.
   Places close();

@@ -7,7 +7,7 @@
 #include <map>
 #include <string>
 
-#include "cas/work_queue.h"
+#include "cas/dispatch.h"
 #include "common/mutex.h"
 
 namespace imsy::cas {
@@ -18,6 +18,7 @@ struct PlaceTraffic {
     std::uint64_t bytes = 0;  // stored bytes, also wrong ones and those between frames
   };
   Sum demand;      // for readers
+  Sum startup;     // for what will soon be read
   Sum background;  // for the background fill
 };
 using TrafficByPlace = std::map<std::string, PlaceTraffic>;
@@ -27,13 +28,13 @@ class Traffic {
   // Places beyond these are counted as one, named "others".
   static constexpr std::size_t kPlacesMax = 256;
 
-  void asked(const std::string& place, Urgency urgency) {
+  void asked(const std::string& place, Purpose purpose) {
     MutexLock lock(mu_);
-    ++sum(place, urgency).requests;
+    ++sum(place, purpose).requests;
   }
-  void gave(const std::string& place, Urgency urgency, std::uint64_t bytes) {
+  void gave(const std::string& place, Purpose purpose, std::uint64_t bytes) {
     MutexLock lock(mu_);
-    sum(place, urgency).bytes += bytes;
+    sum(place, purpose).bytes += bytes;
   }
   TrafficByPlace read() const {
     MutexLock lock(mu_);
@@ -41,10 +42,11 @@ class Traffic {
   }
 
  private:
-  PlaceTraffic::Sum& sum(const std::string& place, Urgency urgency) IMSY_REQUIRES(mu_) {
+  PlaceTraffic::Sum& sum(const std::string& place, Purpose purpose) IMSY_REQUIRES(mu_) {
     const bool known = places_.contains(place) || places_.size() < kPlacesMax;
     PlaceTraffic& traffic = places_[known ? place : "others"];
-    return urgency == Urgency::kDemand ? traffic.demand : traffic.background;
+    if (purpose == Purpose::kDemand) return traffic.demand;
+    return purpose == Purpose::kStartup ? traffic.startup : traffic.background;
   }
 
   mutable Mutex mu_;

@@ -128,9 +128,10 @@ class RegistryClient : public Registry {
                     std::uint64_t length, RangeDone done) override;
   Cancel stream_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
                       std::uint64_t length, RangeEvents events) override;
-  void resume() override { caller_->http().wake(); }
+  std::string host() const override { return caller_->root().origin(); }
+  HostHealth::Cost cost() const override { return caller_->http().health(host())->cost(); }
   std::chrono::steady_clock::time_point usable_at() const override {
-    return caller_->http().health(caller_->root().origin())->usable_at();
+    return caller_->http().health(host())->usable_at();
   }
   void distrust(const Digest& blob) override {
     caller_->forget_target(caller_->url("blobs/" + blob.to_string()));
@@ -363,7 +364,6 @@ Registry::Cancel RegistryClient::stream_range(const Digest& blob, std::uint64_t 
   if (!request) return fail_range(std::move(events.done), request.error());
   const auto came = std::make_shared<std::uint64_t>(0);
   const std::string url = request->url;
-  request->should_pause = std::move(events.should_pause);
   request->on_body = [came, on_bytes = std::move(events.on_bytes)](ByteSpan piece) -> Status {
     *came += piece.size();
     on_bytes(piece);

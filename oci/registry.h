@@ -65,18 +65,17 @@ class Registry : public Repository {
   // The same, with the bytes as they come. All on the HTTP client's thread; none may wait.
   struct RangeEvents {
     std::function<void(ByteSpan)> on_bytes;  // in order, once the answer is known to be the range
-    // Asked before each piece: true ends the flow until resume(). Null: never; a request that may
-    // pause gets a connection of its own (oci/http.h).
-    std::function<bool()> should_pause;
     // The last call. Success: exactly `length` bytes have come. What broke after bytes have come is
     // not tried again, whoever asks: the caller knows where it was.
     std::function<void(Status)> done;
   };
   virtual Cancel stream_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
                               std::uint64_t length, RangeEvents events) = 0;
-  // Makes paused ranges ask should_pause() again. Never waits.
-  virtual void resume() = 0;
 
+  // Scheme, host and port that it is asked at.
+  virtual std::string host() const = 0;
+  // What has been measured there, whoever asked.
+  virtual HostHealth::Cost cost() const = 0;
   // Asking before then is of no use to who is not patient.
   virtual std::chrono::steady_clock::time_point usable_at() const = 0;
 

@@ -157,6 +157,9 @@ Status parse_fetch(TableReader& reader, std::string_view name, Config& config) {
   std::int64_t connections = config.connections_per_host;
   IMSY_TRY(fetch.integer("connections_per_host", 1, kConnectionsMax, connections));
   config.connections_per_host = static_cast<unsigned>(connections);
+  std::int64_t rate = 0;
+  IMSY_TRY(fetch.integer("background_rate", 0, std::numeric_limits<std::int64_t>::max(), rate));
+  config.background_rate = static_cast<std::uint64_t>(rate);
   return fetch.refuse_others();
 }
 

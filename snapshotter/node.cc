@@ -1,6 +1,7 @@
 #include "snapshotter/node.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "common/log.h"
 
@@ -9,8 +10,11 @@ namespace {
 
 // The kernel aborts the whole mount when one request takes too long, where it is told to: a read
 // must fail before that.
-cas::FetcherOptions fetcher_options() {
+cas::FetcherOptions fetcher_options(const Config& config) {
   cas::FetcherOptions options;
+  options.workers = std::clamp(std::thread::hardware_concurrency(), 2u, 8u);
+  options.requests_per_host = config.connections_per_host;
+  options.background_rate = config.background_rate;
   const std::chrono::milliseconds limit = fuse::kernel_request_timeout();
   if (limit.count() != 0) options.deadline = std::min(options.deadline, limit / 2);
   return options;
@@ -48,7 +52,7 @@ Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& co
   node->containerd_ = connect_containerd(config.containerd_address);
   node->http_ = std::make_unique<oci::HttpClient>(http_options(config));
   node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_);
-  node->fetcher_ = cas::Fetcher::create(*node->store_, fetcher_options());
+  node->fetcher_ = cas::Fetcher::create(*node->store_, fetcher_options(config));
   node->profiles_ = open_profiles(layout);
   node->lazy_ = std::make_unique<NodeImages>(NodeImages::Parts{
       database, *node->store_, *node->fetcher_, node->fs_, *node->tree_, *node->finder_,

@@ -49,6 +49,7 @@ class RecordedImage final : public cas::Image {
   void cancel(std::uint64_t read) override { image_->cancel(read); }
   void fill(std::function<void(Status)> done) override { image_->fill(std::move(done)); }
   std::string trust_domain() const override { return image_->trust_domain(); }
+  void prefetch(std::vector<std::uint32_t> chunks) override { image_->prefetch(std::move(chunks)); }
   cas::FetchStats stats() const override { return image_->stats(); }
 
   // Puts what was noted into the file, which the first call with something to write makes; ends the

@@ -22,7 +22,9 @@ std::string Stats::to_json() const {
   }
   oci::Json places = oci::Json::object();
   for (const auto& [place, one] : traffic) {
-    places[place] = {{"demand", json_of(one.demand)}, {"background", json_of(one.background)}};
+    places[place] = {{"demand", json_of(one.demand)},
+                     {"startup", json_of(one.startup)},
+                     {"background", json_of(one.background)}};
   }
   const oci::Json json = {
       {"bytes_fetched", bytes_fetched},   {"requests", requests}, {"bytes_copied", bytes_copied},

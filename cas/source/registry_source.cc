@@ -11,10 +11,16 @@ class RegistrySource final : public BlobSource {
   RegistrySource(std::string name, std::shared_ptr<oci::Registry> registry,
                  TrustDomainOf trust_domain)
       : name_(std::move(name)),
+        host_(registry->host()),
         registry_(std::move(registry)),
         trust_domain_(std::move(trust_domain)) {}
 
   const std::string& name() const override { return name_; }
+  const std::string& host() const override { return host_; }
+  Cost cost() const override {
+    const auto cost = registry_->cost();
+    return {cost.round_trip, cost.bandwidth};
+  }
 
   Cancel read(const BlobRange& range, std::shared_ptr<BlobReceiver> receiver) override {
     oci::Registry::RangeEvents events;
@@ -34,6 +40,7 @@ class RegistrySource final : public BlobSource {
 
  private:
   const std::string name_;
+  const std::string host_;
   const std::shared_ptr<oci::Registry> registry_;
   const TrustDomainOf trust_domain_;
 };

@@ -5,8 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
-#include "cas/fetcher.h"
-#include "cas/frame_plan.h"
+#include "cas/planner.h"
 #include "cli/text.h"
 #include "common/log.h"
 #include "oci/base64.h"
@@ -42,9 +41,8 @@ Upgrade plan_upgrade(const cdc::Objects& objects, DigestSet had) {
     wanted.push_back(frame);
     upgrade.frames.add(objects.frame(frame).stored_size);
   }
-  const cas::FetcherOptions rules;
-  for (const cas::FrameRun& run :
-       cas::plan_runs(objects, wanted, rules.gap_max, rules.background_span)) {
+  const cas::PlanLimits limits;
+  for (const cas::FrameRun& run : cas::plan_runs(objects, wanted, limits.gap, limits.fill_run)) {
     const cdc::Frame& last = objects.frame(run.last);
     ++upgrade.requests;
     upgrade.bytes += last.stored_offset + last.stored_size - objects.frame(run.first).stored_offset;

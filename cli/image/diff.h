@@ -2,7 +2,7 @@
 //
 // The rules are those of the background fill, which makes an image resident: a chunk is had when
 // the old image has it, anywhere; a frame is fetched when it brings a chunk that is not had, in the
-// order of the frames, and brings all its chunks; neighbours are joined by cas/frame_plan.h with
+// order of the frames, and brings all its chunks; neighbours are joined by cas/planner.h with
 // the options of cas/fetcher.h. The CDC manifest is fetched whole. A node that holds still other
 // images fetches less.
 // Threads: pure functions on plain values.

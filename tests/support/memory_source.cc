@@ -81,6 +81,16 @@ void MemorySource::set_trust_domain(std::string trust_domain) {
   trust_domain_ = std::move(trust_domain);
 }
 
+cas::Cost MemorySource::cost() const {
+  MutexLock lock(mu_);
+  return cost_;
+}
+
+void MemorySource::set_cost(const cas::Cost& cost) {
+  MutexLock lock(mu_);
+  cost_ = cost;
+}
+
 void MemorySource::set_usable_at(Time time) {
   MutexLock lock(mu_);
   usable_at_ = time;

@@ -32,12 +32,16 @@ class MemorySource : public cas::BlobSource {
   void add(const std::vector<Bytes>& blobs);
 
   const std::string& name() const override { return name_; }
+  const std::string& host() const override { return name_; }
+  cas::Cost cost() const override;
   Cancel read(const cas::BlobRange& range, std::shared_ptr<cas::BlobReceiver> receiver) override;
   Time usable_at() const override;
   void distrust(const Digest& blob) override;
 
   // Whose the bytes are from now on; at first anybody's.
   void set_trust_domain(std::string trust_domain);
+  // What cost() says.
+  void set_cost(const cas::Cost& cost);
   // What usable_at() says.
   void set_usable_at(Time time);
   unsigned distrusted() const;  // times
@@ -120,6 +124,7 @@ class MemorySource : public cas::BlobSource {
   int cuts_ IMSY_GUARDED_BY(mu_) = 0;
   std::uint64_t bytes_ IMSY_GUARDED_BY(mu_) = 0;
   std::string trust_domain_ IMSY_GUARDED_BY(mu_);
+  cas::Cost cost_ IMSY_GUARDED_BY(mu_);
   Time usable_at_ IMSY_GUARDED_BY(mu_) = Time::min();
   unsigned distrusted_ IMSY_GUARDED_BY(mu_) = 0;
   bool stopping_ IMSY_GUARDED_BY(mu_) = false;

@@ -324,7 +324,7 @@ TEST_F(FetcherTest, MayEndWhileTheSourceHasRequests) {
   auto image = attach(sample());
   Reading reading = start(*image, sample(), "a/one");
   auto filled = fill(*image);
-  source_->wait_until_held(2);
+  source_->wait_until_held(1);
   close();
   EXPECT_EQ(code_of(reading.get()), Errc::kCancelled);
   EXPECT_EQ(code_of(filled.get()), Errc::kCancelled);
@@ -544,7 +544,7 @@ TEST_F(PlacesTest, ARefusalIsTheAnswerWhenTheImageCannotBeLocated) {
 TEST_F(PlacesTest, AnOutageCostsFewRequestsHoweverManyWait) {
   options_.retry_first = std::chrono::milliseconds(20);
   options_.retry_longest = std::chrono::milliseconds(20);
-  options_.demand_span = 1;  // a request for each frame
+  options_.plan.demand_run = 1;  // a request for each frame
   reopen();
   const auto image = attach_both();
   const std::uint32_t frames = sample().manifest->objects().frame_count();
@@ -672,7 +672,7 @@ TEST_F(FetcherTest, JoinsNeighbouringFramesIntoOneRequest) {
 }
 
 TEST_F(FetcherTest, ARequestStaysBelowItsSpan) {
-  options_.demand_span = 300'000;  // one frame of random bytes is about 256 KiB
+  options_.plan.demand_run = 300'000;  // one frame of random bytes is about 256 KiB
   reopen();
   source_->add(sample().blobs);
   const auto image = attach(sample());
@@ -682,8 +682,8 @@ TEST_F(FetcherTest, ARequestStaysBelowItsSpan) {
 }
 
 TEST_F(FetcherTest, KeepsALimitOnRequestsInFlight) {
-  options_.demand_span = 300'000;
-  options_.demand_requests = 2;
+  options_.plan.demand_run = 300'000;
+  options_.requests_per_host = 2;
   reopen();
   source_->add(sample().blobs);
   source_->hold();

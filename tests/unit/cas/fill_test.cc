@@ -49,7 +49,7 @@ TEST_F(FillTest, MakesAnImageResident) {
   const auto image = attach(sample());
   ASSERT_OK(fill(*image).get());
   EXPECT_TRUE(is_resident(sample()));
-  EXPECT_EQ(source_->bytes(), frame_bytes(sample()));
+  EXPECT_EQ(source_->bytes(), sample().stored_size()) << "the whole blob, once";
   const std::uint64_t before = source_->requests();
   expect_content(*image, sample());
   EXPECT_EQ(source_->requests(), before);
@@ -70,7 +70,7 @@ TEST_F(FillTest, IsIdempotent) {
   EXPECT_OK(first.get());
   EXPECT_OK(second.get());
   EXPECT_OK(fill(*image).get());
-  EXPECT_EQ(source_->bytes(), frame_bytes(sample()));
+  EXPECT_EQ(source_->bytes(), sample().stored_size()) << "the whole blob, once";
 }
 
 TEST_F(FillTest, AResidentImageNeedsNoSourceAfterARestart) {
@@ -154,7 +154,7 @@ TEST_F(FillTest, TwoImagesThatFillTogetherFetchEachChunkOnce) {
 
 TEST_F(FillTest, ReadersDoNotQueueBehindIt) {
   options_.background_requests = 1;
-  options_.background_span = 300'000;
+  options_.plan.fill_run = 300'000;
   reopen();
   source_->add(sample().blobs);
   source_->hold();

@@ -5,11 +5,11 @@
 #include <latch>
 #include <thread>
 
-#include "cas/frame_plan.h"
 #include "cas/image_file.h"
 #include "cas/in_flight.h"
 #include "cas/layout.h"
 #include "cas/object_cache.h"
+#include "cas/planner.h"
 #include "cas/sqlite.h"
 #include "cas/work_queue.h"
 #include "tests/unit/cas/fixture.h"

@@ -14,6 +14,8 @@ class FakePlace final : public BlobSource {
  public:
   explicit FakePlace(std::string name) : name_(std::move(name)) {}
   const std::string& name() const override { return name_; }
+  const std::string& host() const override { return name_; }
+  Cost cost() const override { return {}; }
   Cancel read(const BlobRange&, std::shared_ptr<BlobReceiver>) override {
     ADD_FAILURE() << "nobody reads here";
     return [] {};

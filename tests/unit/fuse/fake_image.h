@@ -29,6 +29,7 @@ class FakeImage final : public cas::Image {
   void cancel(std::uint64_t read) override;
   void fill(std::function<void(Status)> done) override;
   std::string trust_domain() const override { return {}; }
+  void prefetch(std::vector<std::uint32_t>) override {}
   cas::FetchStats stats() const override { return {}; }
 
   // Reads of `object` wait from now on.

@@ -432,6 +432,7 @@ class ThrowingImage final : public cas::Image {
   void cancel(std::uint64_t) override {}
   void fill(std::function<void(Status)>) override {}
   std::string trust_domain() const override { return {}; }
+  void prefetch(std::vector<std::uint32_t>) override {}
   cas::FetchStats stats() const override { return {}; }
 
  private:

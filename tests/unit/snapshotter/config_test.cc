@@ -24,6 +24,7 @@ TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
   EXPECT_EQ(config->store.free_floor_percent, 10U);
   EXPECT_EQ(config->connections_per_host, 16U);
   EXPECT_EQ(config->scrub_rate, 8U << 20);
+  EXPECT_EQ(config->background_rate, 0U);
 }
 
 TEST(Config, EveryKeyIsRead) {
@@ -43,6 +44,7 @@ scrub_rate = 0
 
 [fetch]
 connections_per_host = 4
+background_rate = 1_000_000
 
 [[registry]]
 host = "127.0.0.1"
@@ -68,6 +70,7 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   EXPECT_EQ(config->store.quota_bytes, 1'000'000U);
   EXPECT_EQ(config->store.free_floor_percent, 20U);
   EXPECT_EQ(config->connections_per_host, 4U);
+  EXPECT_EQ(config->background_rate, 1'000'000U);
   EXPECT_EQ(config->registries[1].host, "registry.example:8443");
   EXPECT_EQ(config->registries[1].endpoints.size(), 2U);
 }
@@ -105,6 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"[store]\nquota_bytes = -1", "2", "quota_bytes"},
         Case{"[store]\nfree_floor_percent = 91", "2", "free_floor_percent"},
         Case{"[fetch]\nconnections_per_host = 0", "2", "connections_per_host"},
+        Case{"[fetch]\nbackground_rate = -1", "2", "background_rate"},
         Case{"[fetch]\nconnections = 1", "2", "connections"}, Case{"fetch = 1", "1", "fetch"},
         Case{"[store]\ndedup_scope = 'all'", "2", "dedup_scope"},
         Case{"registry = 1", "1", "registry"}, Case{"[registry]\nhost = 'a'", "1", "registry"},
