@@ -179,6 +179,14 @@ class FilledStore {
         must(database.prepare("INSERT INTO object(row, id, size, state, run, used, trust_domain) "
                               "VALUES(?1, ?2, ?3, 2, 1, unixepoch(), '')"));
     auto put_owner = must(database.prepare("INSERT INTO owner(image, object) VALUES(?1, ?2)"));
+    auto put_image = must(database.prepare(
+        "INSERT INTO image(row, manifest, anchor, trust_domain, resident, added, objects, bytes, "
+        "used, wanted, pinned) VALUES(?1, ?2, '', '', 1, 0, 0, 0, 0, 1, 0)"));
+    for (std::uint64_t image = 0; image <= objects_ / kImageObjects; ++image) {
+      must(put_image.bind(1, static_cast<std::int64_t>(image + 1))
+               .bind(2, made_up_digest(~image, 0))
+               .run());
+    }
     std::vector<Row> rows;
     for (std::uint64_t object = 0; object < objects_; ++object) {
       const auto row = static_cast<std::int64_t>(object + 1);

@@ -1,7 +1,6 @@
 #include "cas/cleaner.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "common/log.h"
@@ -20,6 +19,16 @@ constexpr std::size_t kBatch = 16'384;  // objects
 // Hints of objects that are gone cost room only, and finding them a pass over all.
 constexpr std::chrono::hours kSweepEvery{1};
 
+// Of the floor, what is left to others than the store.
+constexpr unsigned kReserved = 4;
+// may_write() looks at least so often.
+constexpr std::chrono::seconds kLookAtDisk{1};
+constexpr std::uint64_t kMostBetween = 64u << 20;  // bytes
+// What a put takes beside its bytes; and that is left without a floor, too.
+constexpr std::uint64_t kBlock = 4096;
+constexpr std::uint64_t kLeastBytes = 16u << 20;  // the logs of two databases, and more
+constexpr std::uint64_t kLeastFiles = 16;
+
 // What lacks until `floor` percent of `total` are free, and one percent more, so that it is not
 // reached again at once.
 std::uint64_t below_floor(std::uint64_t total, std::uint64_t free, unsigned floor) {
@@ -29,6 +38,17 @@ std::uint64_t below_floor(std::uint64_t total, std::uint64_t free, unsigned floo
 
 }  // namespace
 
+Result<std::optional<std::uint64_t>> discard_idle(const Layout& layout, Index& index,
+                                                  const cdc::ObjectId& object,
+                                                  Layout::Discard how) {
+  std::uint64_t bytes = 0;
+  IMSY_TRY_ASSIGN(const bool gone, index.remove_idle(object, [&]() -> Status {
+    IMSY_TRY_ASSIGN(bytes, layout.discard_object(object, how));
+    return {};
+  }));
+  return gone ? std::optional(bytes) : std::nullopt;
+}
+
 Cleaner::Cleaner(const Layout& layout, Index& index, const StoreOptions& limits, Discard discard)
     : layout_(layout), index_(index), limits_(limits), discard_(std::move(discard)) {
   {
@@ -37,7 +57,7 @@ Cleaner::Cleaner(const Layout& layout, Index& index, const StoreOptions& limits,
       log::warn("store {}: {}", layout_.root().string(), emptied.error().message());
     }
   }
-  if (limits_.quota_bytes > 0 || limits_.free_floor_percent > 0) {
+  if (limits_.keep_limits && (limits_.quota_bytes > 0 || limits_.free_floor_percent > 0)) {
     thread_ = std::thread([this] { run(); });
   }
 }
@@ -75,10 +95,11 @@ Status Cleaner::keep_limits() {
   // What lies in the trash is as good as free.
   need.bytes -= std::min(need.bytes, trash_.bytes);
   need.files -= std::min(need.files, trash_.objects);
-  IMSY_TRY_ASSIGN(const Collected done, discard_objects(need, Layout::Discard::kToTrash));
+  IMSY_TRY_ASSIGN(const Collected done,
+                  free_up(need, Store::Extent::kShrink, Layout::Discard::kToTrash));
   if (done.objects > 0) {
-    log::info("store {}: {} objects of {} bytes that no image owns gave way",
-              layout_.root().string(), done.objects, done.bytes);
+    log::info("store {}: {} objects of {} bytes gave way to its limits", layout_.root().string(),
+              done.objects, done.bytes);
     trash_.objects += done.objects;
     trash_.bytes += done.bytes;
     trash_since_ = Clock::now();
@@ -96,61 +117,153 @@ Result<Cleaner::Need> Cleaner::lacking() {
     need.files = below_floor(space.files, space.free_files, limits_.free_floor_percent);
   }
   if (limits_.quota_bytes > 0) {
-    IMSY_TRY_ASSIGN(std::uint64_t used, index_.object_bytes());
-    IMSY_TRY(layout_.each_object(Place::kPartial,
-                                 [&](const Layout::ObjectFile& file) { used += file.allocated; }));
-    used += trash_.bytes;
-    need.bytes = std::max(need.bytes, used - std::min(used, limits_.quota_bytes));
+    if (!counted_ || used() > limits_.quota_bytes) IMSY_TRY(count());
+    need.bytes = std::max(need.bytes, used() - std::min(used(), limits_.quota_bytes));
   }
   return need;
 }
 
-Result<Collected> Cleaner::collect_all() {
+Status Cleaner::count() {
+  // First: what comes meanwhile may be counted twice, but not left out.
+  put_ = 0;
+  IMSY_TRY_ASSIGN(std::uint64_t bytes, index_.object_bytes());
+  IMSY_TRY(layout_.each_object(Place::kPartial,
+                               [&](const Layout::ObjectFile& file) { bytes += file.allocated; }));
+  counted_ = bytes;
+  return {};
+}
+
+// At most so many bytes.
+std::uint64_t Cleaner::used() const {
+  return counted_.value_or(0) + put_ + trash_.bytes;
+}
+
+// What is left to others, and to the index: without a page of its own nothing can be shrunk.
+std::uint64_t Cleaner::reserved(std::uint64_t total, std::uint64_t least) const {
+  return std::max(total / 100 * limits_.free_floor_percent / kReserved, std::min(least, total / 8));
+}
+
+// What is to go when there is no room for so many bytes.
+Cleaner::Need Cleaner::room_for(std::uint64_t bytes) const {
+  Need need{.bytes = std::max(bytes, kRoomBytes), .files = 0};
+  const auto space = layout_.free_space();
+  if (!space || space->files == 0) return need;
+  if (space->free_files >= reserved(space->files, kLeastFiles) + kRoomFiles) return need;
+  need.files = kRoomFiles;
+  if (space->free_bytes >= reserved(space->bytes, kLeastBytes) + need.bytes) need.bytes = 0;
+  return need;
+}
+
+Status Cleaner::may_write(std::uint64_t bytes) {
+  const auto size = static_cast<std::int64_t>(bytes + kBlock);
+  if (allowance_.fetch_sub(size) > size && Clock::now() < look_again_.load()) return {};
+  IMSY_TRY_ASSIGN(const Layout::FreeSpace space, layout_.free_space());
+  const std::uint64_t kept_bytes = reserved(space.bytes, kLeastBytes) + bytes;
+  const std::uint64_t kept_files = reserved(space.files, kLeastFiles);
+  const bool lacks_files = space.files > 0 && space.free_files <= kept_files;
+  if (lacks_files || space.free_bytes <= kept_bytes) {
+    allowance_ = 0;
+    return Error(Errc::kNoSpace, "store " + layout_.root().string() + ": only " +
+                                     std::to_string(space.free_bytes) + " bytes and " +
+                                     std::to_string(space.free_files) +
+                                     " files are free, which are left to others");
+  }
+  // Not all of it at once, since others write, too.
+  std::uint64_t left = std::min((space.free_bytes - kept_bytes) / 2, kMostBetween);
+  if (space.files > 0) left = std::min(left, (space.free_files - kept_files) / 2 * kBlock);
+  allowance_ = static_cast<std::int64_t>(left);
+  look_again_ = Clock::now() + kLookAtDisk;
+  return {};
+}
+
+Result<Collected> Cleaner::collect(Store::Extent extent, std::uint64_t bytes) {
   MutexLock lock(mu_);
-  constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
   IMSY_TRY(empty_trash());
-  IMSY_TRY_ASSIGN(const Collected done, discard_objects({kAll, kAll}, Layout::Discard::kAtOnce));
+  IMSY_TRY_ASSIGN(const Collected done, free_up({bytes, 0}, extent, Layout::Discard::kAtOnce));
   IMSY_TRY(sweep());
   return done;
 }
 
-bool Cleaner::make_room(std::uint64_t bytes, std::uint64_t before) {
+bool Cleaner::make_room(std::uint64_t bytes, std::uint64_t before, Store::Extent extent) {
   MutexLock lock(mu_);
   if (rooms_made_ != before) return true;
   if (trash_.objects > 0) {
     if (!empty_trash()) return false;
   } else {
-    if (Clock::now() < try_again_) return false;
-    const auto done =
-        discard_objects({std::max(bytes, kRoomBytes), kRoomFiles}, Layout::Discard::kAtOnce);
+    auto& try_again = try_again_[static_cast<std::size_t>(extent)];
+    if (Clock::now() < try_again) return false;
+    const auto done = free_up(room_for(bytes), extent, Layout::Discard::kAtOnce);
     if (!done || done->objects == 0) {
-      try_again_ = Clock::now() + kTryAgain;
+      try_again = Clock::now() + kTryAgain;
       return false;
     }
   }
   ++rooms_made_;
+  look_again_ = Clock::time_point::min();
   return true;
 }
 
-Result<Collected> Cleaner::discard_objects(const Need& need, Layout::Discard how) {
+Result<Collected> Cleaner::free_up(const Need& need, Store::Extent extent, Layout::Discard how) {
   Collected done;
-  std::size_t kept = 0;  // because they are open, for one
-  while (done.bytes < need.bytes || done.objects < need.files) {
-    IMSY_TRY_ASSIGN(const auto victims, index_.unowned_objects(kBatch, kept));
-    if (victims.empty()) break;
-    for (const Index::ObjectRow& victim : victims) {
-      if (done.bytes >= need.bytes && done.objects >= need.files) break;
-      IMSY_TRY_ASSIGN(const bool gone, discard_(victim.id, how));
-      if (gone) {
-        ++done.objects;
-        done.bytes += victim.size;
-      } else {
-        ++kept;
-      }
-    }
+  IMSY_TRY(discard_objects(Index::Idle::kUnowned, need, how, done));
+  while (extent != Store::Extent::kUnowned && !need.met_by(done)) {
+    IMSY_TRY(discard_objects(Index::Idle::kUnwanted, need, how, done));
+    if (extent == Store::Extent::kUnwanted || need.met_by(done)) break;
+    IMSY_TRY_ASSIGN(const auto shrunk, index_.shrink_next());
+    if (!shrunk) break;
+    log::info(
+        "store {}: image {} is shrunk for want of room: what gives way of it is fetched when "
+        "it is read",
+        layout_.root().string(), shrunk->to_string());
   }
-  stale_ = stale_ || done.objects > 0;
   return done;
+}
+
+// Adds to `done` what went.
+Status Cleaner::discard_objects(Index::Idle which, const Need& need, Layout::Discard how,
+                                Collected& done) {
+  std::size_t kept = 0;  // most often because they are open
+  bool closed = false;
+  while (!need.met_by(done)) {
+    IMSY_TRY_ASSIGN(const auto victims, index_.idle_objects(which, kBatch, kept));
+    if (victims.empty() && (kept == 0 || std::exchange(closed, true))) break;
+    if (victims.empty()) {
+      close_idle();
+      kept = 0;
+    }
+    IMSY_TRY_ASSIGN(const std::size_t stay, discard_batch(victims, need, how, done));
+    kept += stay;
+  }
+  return {};
+}
+
+// How many of them stay.
+Result<std::size_t> Cleaner::discard_batch(const std::vector<Index::ObjectRow>& victims,
+                                           const Need& need, Layout::Discard how, Collected& done) {
+  std::size_t stay = 0;
+  for (const Index::ObjectRow& victim : victims) {
+    if (need.met_by(done)) break;
+    IMSY_TRY_ASSIGN(const auto bytes, discard_(victim.id, how));
+    if (!bytes) {
+      ++stay;
+      continue;
+    }
+    ++done.objects;
+    done.bytes += *bytes;
+    if (counted_) *counted_ -= std::min(*counted_, *bytes);
+    stale_ = true;
+  }
+  return stay;
+}
+
+void Cleaner::set_closer(std::function<void()> close) {
+  MutexLock lock(closer_mu_);
+  closer_ = std::move(close);
+}
+
+void Cleaner::close_idle() {
+  MutexLock lock(closer_mu_);
+  if (closer_) closer_();
 }
 
 Status Cleaner::sweep() {

@@ -36,7 +36,9 @@ Engine::Engine(Store& store, const FetcherOptions& options)
       dispatch_({options.requests_per_host, options.in_flight_max, options.background_rate}),
       fill_slots_(static_cast<int>(options.background_requests)),
       sync_(std::make_unique<ThreadPool>("fetch-sync", 1)),
-      work_(options.workers) {}
+      work_(options.workers) {
+  store_.set_closer([this] { objects_.clear(); });
+}
 
 void Engine::submit(Urgency urgency, void (Engine::*step)(const ImagePtr&), const ImagePtr& image) {
   work_.submit(urgency, [self = shared_from_this(), step, image] { (self.get()->*step)(image); });
@@ -99,6 +101,7 @@ void Engine::stop() {
   if (stopped_.exchange(true)) return;
   work_.stop();
   sync_.reset();
+  store_.set_closer(nullptr);
   std::unordered_set<ImagePtr> images;
   {
     MutexLock lock(images_mu_);

@@ -16,6 +16,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -61,6 +62,7 @@ class Index {
     Trust trust = Trust::kIncomplete;
     std::optional<std::string> trust_domain;  // as in ObjectRow
     std::vector<std::string> others;          // domains that have brought all of it, too
+    std::chrono::seconds unused{0};           // since it was used last
   };
   struct ChunkPlace {
     cdc::ObjectId object;
@@ -115,22 +117,35 @@ class Index {
   // --- images
   Status add_image(const ImageRow& image, const cdc::Manifest& manifest);
   Status remove_image(const Digest& manifest);
+  // Makes the image the owner of its objects anew, and of nothing else. It is not resident then.
+  Status own_again(const ImageRow& image, const cdc::Manifest& manifest);
   Result<bool> is_resident(const Digest& manifest);
+  Result<bool> is_shrunk(const Digest& manifest);
+  // The image is used now, and not shrunk. kFailedPrecondition: it is not known.
+  Status use_image(const Digest& manifest);
+  // A pinned image is not shrunk. kFailedPrecondition: it is not known.
+  Status pin(const Digest& manifest, bool pinned);
   // Calls `sync` when every object of the image is complete and verified by this process or on
   // record, then puts all on record. kFailedPrecondition when one is not; the image must be known.
   Status mark_resident(const Digest& manifest, const std::function<Status()>& sync);
   Result<std::vector<ImageRow>> images();
 
   // --- giving up
-  // Objects, complete or not, that no image owns, in the order in which they are to be given up;
-  // without the first `skip`. Look-ups do not wait for it, nor for object_bytes().
-  Result<std::vector<ObjectRow>> unowned_objects(std::size_t limit, std::size_t skip);
+  enum class Idle {
+    kUnowned,   // no image owns them
+    kUnwanted,  // shrunk images do, and no others
+  };
+  // Objects, complete or not, in the order in which they are to be given up; without the first
+  // `skip`. Look-ups do not wait for it, nor for object_bytes().
+  Result<std::vector<ObjectRow>> idle_objects(Idle which, std::size_t limit, std::size_t skip);
+  // Shrinks, durably, that of the resident images that was used longest ago and is not pinned;
+  // nullopt: there is none.
+  Result<std::optional<Digest>> shrink_next();
   // Bytes of all complete objects.
   Result<std::uint64_t> object_bytes();
-  // Calls `remove_file` unless an image owns the object, which none can begin to meanwhile, and
-  // forgets the object. False: it is owned, or still in the index for want of room.
-  Result<bool> remove_unowned(const cdc::ObjectId& object,
-                              const std::function<Status()>& remove_file);
+  // Calls `remove_file` unless an image wants the object, which none can begin to meanwhile, and
+  // forgets the object. False: it is wanted, or still in the index for want of room.
+  Result<bool> remove_idle(const cdc::ObjectId& object, const std::function<Status()>& remove_file);
   // Hints of objects that are not known any more. Goes over all of them.
   Status drop_stale_chunks();
   // Owners and rights that refer to nothing.
@@ -141,9 +156,15 @@ class Index {
   Status finish_building();
   // Makes the rows agree with the files in objects/: those without a row are complete and not
   // verified, and public or nobody's; rows without a file lose that.
-  Status adopt(const std::vector<Layout::ObjectFile>& files);
+  // Of those whose id begins with the byte `first`, all of which are in `files`.
+  Status adopt(unsigned first, const std::vector<Layout::ObjectFile>& files);
 
-  // Fills all but the numbers of partial objects.
+  // Whether an image that is not shrunk owns the object.
+  bool is_wanted(const cdc::ObjectId& object);
+  // Writes down under which limits the store is kept, for who reads it from outside.
+  Status note_limits(const StoreOptions& limits);
+
+  // Fills all but what only the files tell.
   Status stats(StoreStats& stats);
   // The same from the index of a store that is not ours.
   static Status stats(Database& database, StoreStats& stats);
@@ -190,6 +211,9 @@ class Index {
   // Runs `work` in a transaction that is on the disk when this returns.
   Status durably(const std::function<Status()>& work) IMSY_REQUIRES(write_mu_);
   Status record_resident(const Digest& manifest) IMSY_REQUIRES(write_mu_);
+  Status forget(const cdc::ObjectId& object, bool owned) IMSY_REQUIRES(write_mu_);
+  // Runs the statement for the image, in a transaction that is on the disk when this returns.
+  Status change_image(const Digest& manifest, const char* sql, std::int64_t value);
   // Changes what is queued of the object, if anything is.
   void edit_queued(const cdc::ObjectId& object, const std::function<void(QueuedObject&)>& edit)
       IMSY_REQUIRES(write_mu_);

@@ -35,7 +35,10 @@ CREATE TABLE image(
   resident INTEGER NOT NULL,
   added INTEGER NOT NULL,
   objects INTEGER NOT NULL,
-  bytes INTEGER NOT NULL);
+  bytes INTEGER NOT NULL,
+  used INTEGER NOT NULL,
+  wanted INTEGER NOT NULL,
+  pinned INTEGER NOT NULL);
 CREATE TABLE owner(
   image INTEGER NOT NULL,
   object INTEGER NOT NULL,
@@ -65,9 +68,10 @@ ON CONFLICT(id) DO UPDATE SET size = excluded.size
 RETURNING row)sql";
 
 constexpr std::string_view kPutImage = R"sql(
-INSERT INTO image(manifest, anchor, trust_domain, resident, added, objects, bytes)
-  VALUES(?1, ?2, ?3, 0, unixepoch(), ?4, ?5)
-ON CONFLICT(manifest) DO UPDATE SET anchor = excluded.anchor
+INSERT INTO image(manifest, anchor, trust_domain, resident, added, objects, bytes, used, wanted,
+                  pinned)
+  VALUES(?1, ?2, ?3, 0, unixepoch(), ?4, ?5, unixepoch(), 1, 0)
+ON CONFLICT(manifest) DO UPDATE SET anchor = excluded.anchor, used = excluded.used, wanted = 1
 RETURNING row)sql";
 
 constexpr std::string_view kUnverified = R"sql(
@@ -78,6 +82,10 @@ WHERE owner.image = ?1 AND NOT (state = 2 OR (state = 1 AND run = ?2)))sql";
 constexpr const char* kMayUse =
     " AND (?3 OR object.trust_domain IN ('', ?2) OR EXISTS (SELECT 1 FROM access "
     "WHERE access.object = object.row AND access.trust_domain IN ('', ?2)))";
+
+constexpr std::string_view kCountOwners = R"sql(
+SELECT COUNT(*), COALESCE(SUM(wanted), 0) FROM owner JOIN image ON image.row = owner.image
+WHERE object = (SELECT row FROM object WHERE id = ?1))sql";
 
 constexpr const char* kSettings =
     "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8192;"
@@ -148,9 +156,7 @@ Result<std::unique_ptr<Index::Writer>> Index::Writer::open(const std::string& pa
                                    "object = (SELECT row FROM object WHERE id = ?2)"));
   IMSY_TRY_ASSIGN(writer->touch,
                   database.prepare("UPDATE object SET used = unixepoch() WHERE id = ?1"));
-  IMSY_TRY_ASSIGN(writer->count_owners,
-                  database.prepare("SELECT COUNT(*) FROM owner WHERE object = "
-                                   "(SELECT row FROM object WHERE id = ?1)"));
+  IMSY_TRY_ASSIGN(writer->count_owners, database.prepare(kCountOwners));
   IMSY_TRY_ASSIGN(writer->own_object, database.prepare(kOwnObject));
   IMSY_TRY_ASSIGN(writer->put_owner,
                   database.prepare("INSERT OR IGNORE INTO owner(image, object) VALUES(?1, ?2)"));
@@ -226,6 +232,7 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
   IMSY_TRY_ASSIGN(reader->database, Database::open(path, Database::Mode::kCreate));
   Database& database = reader->database;
   IMSY_TRY(database.run(kSettings));
+  IMSY_TRY(database.run("PRAGMA cache_size = -4096"));
   IMSY_TRY_ASSIGN(
       reader->find,
       database.prepare(
@@ -233,12 +240,13 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
           " UNION ALL SELECT object.id, offset FROM chunk JOIN object ON object.row = chunk.object "
           "WHERE key = ?1" +
           kMayUse + " LIMIT 8"));
-  IMSY_TRY_ASSIGN(
-      reader->standing,
-      database.prepare("SELECT state, run, object.trust_domain, access.trust_domain FROM object "
-                       "LEFT JOIN access ON access.object = object.row WHERE id = ?1"));
-  IMSY_TRY_ASSIGN(reader->resident,
-                  database.prepare("SELECT resident FROM image WHERE manifest = ?1"));
+  IMSY_TRY_ASSIGN(reader->standing,
+                  database.prepare("SELECT state, run, object.trust_domain, access.trust_domain, "
+                                   "unixepoch() - used FROM object LEFT JOIN access ON "
+                                   "access.object = object.row WHERE id = ?1"));
+  IMSY_TRY_ASSIGN(reader->image,
+                  database.prepare("SELECT resident, wanted FROM image WHERE manifest = ?1"));
+  IMSY_TRY_ASSIGN(reader->owners, database.prepare(kCountOwners));
   return reader;
 }
 
@@ -270,6 +278,7 @@ Status Index::Reader::read_standing(const cdc::ObjectId& object, std::int64_t ru
     found.trust = ours                      ? Trust::kVerified
                   : state == kStateComplete ? Trust::kUnverified
                                             : Trust::kIncomplete;
+    found.unused = std::chrono::seconds(standing.integer(4));
     if (!standing.is_null(2)) found.trust_domain = standing.text(2);
     if (!standing.is_null(3)) found.others.push_back(standing.text(3));
   }

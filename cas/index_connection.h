@@ -10,7 +10,7 @@
 
 namespace imsy::cas {
 
-inline constexpr std::int64_t kIndexVersion = 2;
+inline constexpr std::int64_t kIndexVersion = 3;
 
 // Values of object.state.
 inline constexpr std::int64_t kStateIncomplete = 0;
@@ -31,7 +31,7 @@ struct Index::Writer {
   Statement put_chunk;     // key, object row, offset
   Statement drop_chunk;    // key, object id, offset
   Statement touch;         // object id
-  Statement count_owners;  // object id -> number
+  Statement count_owners;  // object id -> images, and those of them that want it
   Statement own_object;    // id, size -> row
   Statement put_owner;     // image row, object row
   Statement set_mixed;     // object id
@@ -62,7 +62,8 @@ struct Index::Reader {
   Statement find;      // key, trust domain, any domain, id of the object that is the chunk alone
                        // -> object id, offset
   Statement standing;  // id -> state, run, trust domain, one of the others: a row for each
-  Statement resident;  // manifest -> resident
+  Statement image;     // manifest -> resident, wanted
+  Statement owners;    // object id -> images, and those of them that want it
 };
 
 }  // namespace imsy::cas

@@ -86,10 +86,14 @@ std::string object_name(const cdc::ObjectId& id) {
   return id.hex();
 }
 
+std::uint64_t allocated_bytes(const struct stat& st) {
+  return static_cast<std::uint64_t>(st.st_blocks) * 512;
+}
+
 Layout::ObjectFile describe(const cdc::ObjectId& id, const struct stat& st) {
   return {.id = id,
           .size = static_cast<std::uint64_t>(st.st_size),
-          .allocated = static_cast<std::uint64_t>(st.st_blocks) * 512,
+          .allocated = allocated_bytes(st),
           .is_public = is_public(st.st_mode),
           .mode = st.st_mode,
           .device = st.st_dev,
@@ -282,18 +286,29 @@ Status Layout::remove_object(Place place, const cdc::ObjectId& id) const {
   return Error::from_errno(errno, "remove " + std::string(folder_name(place)) + "/" + name);
 }
 
-Status Layout::discard_object(const cdc::ObjectId& id, Discard how) const {
+Result<std::uint64_t> Layout::discard_object(const cdc::ObjectId& id, Discard how) const {
   const std::string name = object_name(id);
   const auto trash = open_beneath(kTrash, O_PATH | O_DIRECTORY);
+  std::uint64_t bytes = 0;
   for (const Place place : {Place::kObjects, Place::kPartial}) {
-    const auto folder = open_folder(place, id, /*create=*/false);
-    if (!folder && folder.error().code() == Errc::kNotFound) continue;
-    if (!folder) return folder.error();
+    const auto file = look_at(place, id);
+    if (!file && file.error().code() == Errc::kNotFound) continue;
+    if (!file) return file.error();
+    IMSY_TRY_ASSIGN(const auto folder, open_folder(place, id, /*create=*/false));
     const bool moved = how == Discard::kToTrash && trash &&
-                       sys::renameat(folder->fd, name.c_str(), trash->get(), name.c_str()) == 0;
+                       sys::renameat(folder.fd, name.c_str(), trash->get(), name.c_str()) == 0;
     if (!moved) IMSY_TRY(remove_object(place, id));
+    bytes += place == Place::kObjects ? file->size : file->allocated;
   }
-  return {};
+  return bytes;
+}
+
+Status Layout::each_in_trash(const std::function<void(std::uint64_t)>& visit) const {
+  IMSY_TRY_ASSIGN(auto folder, open_beneath(kTrash, O_RDONLY | O_DIRECTORY));
+  return each_name(std::move(folder), [&](int fd, const char* name) {
+    struct stat st {};
+    if (sys::fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) visit(allocated_bytes(st));
+  });
 }
 
 Status Layout::empty_trash() const {

@@ -66,8 +66,11 @@ class Layout {
   Status remove_object(Place place, const cdc::ObjectId& id) const;
   enum class Discard { kToTrash, kAtOnce };
   // Takes the object's file away, wherever it is. Without room for its name in the trash it goes at
-  // once. Absent: no error.
-  Status discard_object(const cdc::ObjectId& id, Discard how) const;
+  // once. Absent: no error. How many bytes that are: a complete object's size, or what a partial
+  // one has on the disk.
+  Result<std::uint64_t> discard_object(const cdc::ObjectId& id, Discard how) const;
+  // Calls `visit` with the bytes on the disk of each.
+  Status each_in_trash(const std::function<void(std::uint64_t)>& visit) const;
   Status empty_trash() const;
   // Whether a file of so many bytes can be written now; it has no name and is gone at once.
   Status try_room(std::uint64_t bytes) const;

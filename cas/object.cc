@@ -13,6 +13,9 @@
 namespace imsy::cas {
 namespace {
 
+// How exact the record of an object's last use is.
+constexpr std::chrono::hours kUsedEvery{1};
+
 Result<mode_t> file_mode(int fd) {
   struct stat st {};
   if (sys::fstat(fd, &st) != 0) return Error::from_errno(errno, "stat an object");
@@ -63,6 +66,7 @@ Status StoredObject::find_file() {
       set_all(trusted ? kPresent : kUnknown);
       missing_ = trusted ? 0 : static_cast<std::uint32_t>(chunks_.size());
       complete_ = trusted;
+      if (standing.unused > kUsedEvery) index_.touch(id_);
       return learn_origin(standing);
     }
     log::warn("store {}: object {} has {} bytes instead of {}; what is left of it will be checked",
@@ -377,6 +381,8 @@ Status StoredObject::put(std::uint32_t index, ByteSpan raw, const std::string& t
                                      ": the bytes are not those of " + chunk.digest.to_string());
   }
   if (!has_chunk(index)) IMSY_TRY(write(index, raw, trust_domain));
+  // Also when the file could not be moved before.
+  if (missing_ == 0 && !complete()) IMSY_TRY(finish());
   bring(index, trust_domain, rights);
   return {};
 }

@@ -27,6 +27,9 @@ class ReadOnlyStore final : public Store {
   Status remove_image(const Digest&) override { return refused(); }
   Status mark_resident(const cdc::Manifest&) override { return refused(); }
   Result<bool> is_resident(const Digest&) override { return refused(); }
+  Result<bool> is_shrunk(const Digest&) override { return refused(); }
+  Status use_image(const Digest&) override { return refused(); }
+  Status pin(const Digest&, bool) override { return refused(); }
   Result<std::shared_ptr<Object>> open_object(const cdc::Manifest&, std::uint32_t,
                                               const std::string&) override {
     return refused();
@@ -39,7 +42,8 @@ class ReadOnlyStore final : public Store {
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks, const std::string&) override {
     return std::vector<bool>(chunks.size());
   }
-  Result<Collected> collect() override { return refused(); }
+  Result<Collected> collect(Extent, std::uint64_t) override { return refused(); }
+  void set_closer(std::function<void()>) override {}
   Result<CheckSummary> check(const CheckOptions&, const CheckEvents&,
                              const std::stop_token&) override {
     return refused();
@@ -53,7 +57,7 @@ class ReadOnlyStore final : public Store {
                                    in_use ? Database::Mode::kRead : Database::Mode::kImmutable));
     StoreStats stats;
     IMSY_TRY(Index::stats(database, stats));
-    IMSY_TRY(add_partial_stats(layout_, stats));
+    IMSY_TRY(add_file_stats(layout_, stats));
     return stats;
   }
 
@@ -68,7 +72,14 @@ Result<std::unique_ptr<Store>> open_read_only(const std::filesystem::path& root)
   return std::unique_ptr<Store>(std::make_unique<ReadOnlyStore>(std::move(layout)));
 }
 
-Status add_partial_stats(const Layout& layout, StoreStats& stats) {
+Status add_file_stats(const Layout& layout, StoreStats& stats) {
+  IMSY_TRY_ASSIGN(const Layout::FreeSpace space, layout.free_space());
+  stats.disk_bytes = space.bytes;
+  stats.free_bytes = space.free_bytes;
+  IMSY_TRY(layout.each_in_trash([&](std::uint64_t allocated) {
+    ++stats.trash_objects;
+    stats.trash_bytes += allocated;
+  }));
   return layout.each_object(Place::kPartial, [&](const Layout::ObjectFile& file) {
     ++stats.partial_objects;
     stats.partial_bytes += file.allocated;

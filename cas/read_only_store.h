@@ -12,7 +12,7 @@ namespace imsy::cas {
 // kNotFound: no store there.
 Result<std::unique_ptr<Store>> open_read_only(const std::filesystem::path& root);
 
-// Counts the files in partial/.
-Status add_partial_stats(const Layout& layout, StoreStats& stats);
+// Fills what only the files tell: partial objects, the trash, what is free.
+Status add_file_stats(const Layout& layout, StoreStats& stats);
 
 }  // namespace imsy::cas

@@ -1,6 +1,7 @@
 #include "cas/rebuild.h"
 
-#include <unordered_map>
+#include <sys/stat.h>
+
 #include <unordered_set>
 
 #include "common/log.h"
@@ -8,28 +9,42 @@
 namespace imsy::cas {
 namespace {
 
-// Objects that have a file, and whether it is public.
-using Files = std::unordered_map<cdc::ObjectId, bool>;
+// The object's file, wherever it is.
+Result<Layout::ObjectFile> find_file(const Layout& layout, const cdc::ObjectId& id) {
+  auto file = layout.look_at(Place::kObjects, id);
+  if (file || file.error().code() != Errc::kNotFound) return file;
+  return layout.look_at(Place::kPartial, id);
+}
 
 // Puts the places of the image's chunks into the index, for those objects whose files are there.
-void add_chunks(Index& index, const StoredImage& image, const Files& files) {
+Status add_chunks(const Layout& layout, Index& index, const StoredImage& image) {
   const cdc::Objects& objects = image.manifest->objects();
   for (std::uint32_t i = 0; i < objects.count(); ++i) {
-    const auto file = files.find(objects.id(i));
-    if (objects.chunk_count(i) < 2 || file == files.end()) continue;
+    if (objects.chunk_count(i) < 2) continue;
+    const auto file = find_file(layout, objects.id(i));
+    if (!file && file.error().code() == Errc::kNotFound) continue;
+    if (!file) return file.error();
     const Index::ObjectRow row{objects.id(i), image.manifest->tree().object_size(i),
-                               domain_of_file(file->second)};
+                               domain_of_file(file->is_public)};
     for (const cdc::Chunk& chunk : objects.chunks_of(i)) {
       index.add_chunk(chunk.digest, row, chunk.object_offset);
     }
   }
+  return {};
 }
 
-Result<std::vector<Layout::ObjectFile>> list_objects(const Layout& layout, Place place) {
-  std::vector<Layout::ObjectFile> files;
-  IMSY_TRY(
-      layout.each_object(place, [&](const Layout::ObjectFile& file) { files.push_back(file); }));
-  return files;
+// One folder after the other: memory does not grow with the store. Returns how many there are.
+Result<std::size_t> adopt_objects(const Layout& layout, Index& index) {
+  std::size_t count = 0;
+  for (unsigned folder = 0; folder < Layout::kFolders; ++folder) {
+    std::vector<Layout::ObjectFile> files;
+    IMSY_TRY(layout.each_in_folder(Place::kObjects, folder, [&](const Layout::ObjectFile& file) {
+      if (S_ISREG(file.mode)) files.push_back(file);
+    }));
+    IMSY_TRY(index.adopt(folder, files));
+    count += files.size();
+  }
+  return count;
 }
 
 // Removes partial objects of which nobody knows whose they are: no image has them, or they were new
@@ -62,13 +77,10 @@ Result<StoredImage> read_image(const Layout& layout, const Digest& manifest) {
 
 Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& opened) {
   IMSY_TRY_ASSIGN(const auto manifests, layout.manifests());
-  IMSY_TRY_ASSIGN(const auto complete, list_objects(layout, Place::kObjects));
-  IMSY_TRY_ASSIGN(const auto partial, list_objects(layout, Place::kPartial));
-  if (manifests.empty() && complete.empty() && partial.empty()) return index.finish_building();
-  IMSY_TRY(index.adopt(complete));
-  Files files;
-  for (const auto& file : partial) files[file.id] = file.is_public;
-  for (const auto& file : complete) files[file.id] = file.is_public;
+  IMSY_TRY_ASSIGN(const std::size_t complete, adopt_objects(layout, index));
+  std::size_t partial = 0;
+  IMSY_TRY(layout.each_object(Place::kPartial, [&](const Layout::ObjectFile&) { ++partial; }));
+  if (manifests.empty() && complete == 0 && partial == 0) return index.finish_building();
   std::size_t lost = 0;
   for (const Digest& manifest : manifests) {
     const auto image = read_image(layout, manifest);
@@ -81,7 +93,7 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
     }
     IMSY_TRY(
         index.add_image({manifest, image->anchor_text, image->trust_domain}, *image->manifest));
-    add_chunks(index, *image, files);
+    IMSY_TRY(add_chunks(layout, index, *image));
     IMSY_TRY(index.flush());
   }
   IMSY_TRY(remove_stray_parts(layout, index));
@@ -91,18 +103,15 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
       "{} images lost",
       layout.root().string(), opened.reason,
       opened.set_aside.empty() ? "" : "; the old one is kept as " + opened.set_aside,
-      manifests.size() - lost, complete.size(), partial.size(), lost);
+      manifests.size() - lost, complete, partial, lost);
   return {};
 }
 
 Status adopt_files(const Layout& layout, Index& index) {
-  IMSY_TRY_ASSIGN(const auto complete, list_objects(layout, Place::kObjects));
-  IMSY_TRY(index.adopt(complete));
+  IMSY_TRY(adopt_objects(layout, index));
   IMSY_TRY(remove_stray_parts(layout, index));
-  std::unordered_set<cdc::ObjectId> ids;
-  for (const auto& file : complete) ids.insert(file.id);
   return layout.each_object(Place::kPartial, [&](const Layout::ObjectFile& file) {
-    if (ids.contains(file.id)) {
+    if (layout.look_at(Place::kObjects, file.id)) {
       ignore(layout.remove_object(Place::kPartial, file.id), "it is found again at the next start");
     }
   });

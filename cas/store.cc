@@ -34,18 +34,31 @@ class LiveStore final : public Store {
   Status remove_image(const Digest& manifest) override;
   Status mark_resident(const cdc::Manifest& manifest) override;
   Result<bool> is_resident(const Digest& manifest) override;
+  Result<bool> is_shrunk(const Digest& manifest) override { return index_->is_shrunk(manifest); }
+  Status use_image(const Digest& manifest) override {
+    return with_room(0, [&] { return index_->use_image(manifest); });
+  }
+  Status pin(const Digest& manifest, bool pinned) override {
+    return with_room(0, [&] { return index_->pin(manifest, pinned); });
+  }
 
   Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest, std::uint32_t object,
                                               const std::string& trust_domain) override;
   Status put_chunk(Object& object, std::uint32_t index, ByteSpan raw) override;
   Status try_room(std::uint64_t bytes) override {
-    return with_room(bytes, [&] { return layout_.try_room(bytes); });
+    return with_room(bytes, [&]() -> Status {
+      IMSY_TRY(cleaner_->may_write(bytes));
+      return layout_.try_room(bytes);
+    });
   }
   Result<std::optional<Bytes>> find_chunk(const cdc::Chunk& chunk,
                                           const std::string& trust_domain) override;
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                   const std::string& trust_domain) override;
-  Result<Collected> collect() override { return cleaner_->collect_all(); }
+  Result<Collected> collect(Extent extent, std::uint64_t bytes) override {
+    return cleaner_->collect(extent, bytes);
+  }
+  void set_closer(std::function<void()> close) override { cleaner_->set_closer(std::move(close)); }
   Result<StoreStats> stats() override;
   Result<CheckSummary> check(const CheckOptions& options, const CheckEvents& events,
                              const std::stop_token& stop) override;
@@ -54,8 +67,8 @@ class LiveStore final : public Store {
   Status own_again(const Digest& manifest);
   // Runs `work`; when it finds no room, makes some, and runs it once more, while there is any.
   template <typename Work>
-  Status with_room(std::uint64_t bytes, Work work);
-  Result<bool> discard(const cdc::ObjectId& id, Layout::Discard how);
+  Status with_room(std::uint64_t bytes, Work work, Extent extent = Extent::kShrink);
+  Result<std::optional<std::uint64_t>> discard(const cdc::ObjectId& id, Layout::Discard how);
   Mutex& opening(const cdc::ObjectId& id) {
     return opening_[std::to_integer<std::size_t>(id.bytes()[0]) % opening_.size()];
   }
@@ -110,6 +123,7 @@ Status LiveStore::start() {
     MutexLock lock(domains_mu_);
     for (const auto& image : images) domains_[image.manifest] = image.trust_domain;
   }
+  IMSY_TRY(index_->note_limits(options_));
   cleaner_ = std::make_unique<Cleaner>(
       layout_, *index_, options_,
       [this](const cdc::ObjectId& id, Layout::Discard how) { return discard(id, how); });
@@ -117,12 +131,12 @@ Status LiveStore::start() {
 }
 
 template <typename Work>
-Status LiveStore::with_room(std::uint64_t bytes, Work work) {
+Status LiveStore::with_room(std::uint64_t bytes, Work work, Extent extent) {
   for (;;) {
     const std::uint64_t before = cleaner_->rooms_made();
     const Status done = work();
     if (done || done.error().code() != Errc::kNoSpace) return done;
-    if (!cleaner_->make_room(bytes, before)) return done;
+    if (!cleaner_->make_room(bytes, before, extent)) return done;
   }
 }
 
@@ -247,14 +261,25 @@ Result<std::shared_ptr<StoredObject>> LiveStore::open_stored(const cdc::Manifest
 Status LiveStore::put_chunk(Object& object, std::uint32_t index, ByteSpan raw) {
   auto* view = dynamic_cast<ObjectView*>(&object);
   if (view == nullptr) return Error(Errc::kInvalid, "the empty object has no chunks");
-  return with_room(raw.size(), [&] { return view->put(index, raw); });
+  const auto put = [&]() -> Status {
+    IMSY_TRY(cleaner_->may_write(raw.size()));
+    IMSY_TRY(view->put(index, raw));
+    cleaner_->add_put(raw.size());
+    return {};
+  };
+  const Status done = put();
+  if (done || done.error().code() != Errc::kNoSpace) return done;
+  // What is read of a shrunk image shrinks no other one.
+  const bool wanted = index_->is_wanted(object.id());
+  return with_room(raw.size(), put, wanted ? Extent::kShrink : Extent::kUnwanted);
 }
 
-Result<bool> LiveStore::discard(const cdc::ObjectId& id, Layout::Discard how) {
+Result<std::optional<std::uint64_t>> LiveStore::discard(const cdc::ObjectId& id,
+                                                        Layout::Discard how) {
   // Nobody opens it meanwhile.
   MutexLock lock(opening(id));
-  if (find_open(id) != nullptr) return false;
-  return index_->remove_unowned(id, [&] { return layout_.discard_object(id, how); });
+  if (find_open(id) != nullptr) return std::optional<std::uint64_t>();
+  return discard_idle(layout_, *index_, id, how);
 }
 
 Result<Bytes> LiveStore::read_place(const Index::ChunkPlace& place, std::uint32_t size) {
@@ -295,7 +320,7 @@ std::vector<bool> LiveStore::likely_chunks(std::span<const cdc::Chunk> chunks,
 Result<StoreStats> LiveStore::stats() {
   StoreStats stats;
   IMSY_TRY(index_->stats(stats));
-  IMSY_TRY(add_partial_stats(layout_, stats));
+  IMSY_TRY(add_file_stats(layout_, stats));
   return stats;
 }
 
@@ -310,7 +335,10 @@ Result<CheckSummary> LiveStore::check(const CheckOptions& options, const CheckEv
         IMSY_TRY_ASSIGN(const auto stored, open_stored(manifest, object));
         return stored->take_off(bad, why);
       },
-      .discard = [this](const cdc::ObjectId& id) { return discard(id, Layout::Discard::kAtOnce); },
+      .discard = [this](const cdc::ObjectId& id) -> Result<bool> {
+        IMSY_TRY_ASSIGN(const auto bytes, discard(id, Layout::Discard::kAtOnce));
+        return bytes.has_value();
+      },
       .is_open = [this](const cdc::ObjectId& id) { return find_open(id) != nullptr; },
       .own_again = [this](const Digest& manifest) { return own_again(manifest); },
   };
@@ -325,8 +353,7 @@ Status LiveStore::own_again(const Digest& manifest) {
     if (!domains_.contains(manifest)) return {};  // removed meanwhile
   }
   IMSY_TRY_ASSIGN(const StoredImage image, read_image(layout_, manifest));
-  IMSY_TRY(index_->remove_image(manifest));
-  return index_->add_image({manifest, image.anchor_text, image.trust_domain}, *image.manifest);
+  return index_->own_again({manifest, image.anchor_text, image.trust_domain}, *image.manifest);
 }
 
 }  // namespace

@@ -9,7 +9,8 @@
 //   * What was acknowledged (add_image, mark_resident) survives a power cut; everything else is a
 //     cache that is found again by hashing.
 //   * Objects belong to images (a set of owners). Removing an image drops its ownership only; what
-//     nobody owns serves later images until it has to give way, those used longest ago first.
+//     nobody owns serves later images until it has to give way, those used longest ago first; then
+//     images are shrunk.
 //   * Content that needed a credential is given to those only who have brought it: an Object shows
 //     a chunk to a trust domain when that domain has put all of the object, or this chunk while the
 //     object was open, or when anybody may have it. Others fetch it once more; the disk is shared.
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -42,10 +44,13 @@ enum class DedupScope {
 
 struct StoreOptions {
   DedupScope dedup_scope = DedupScope::kCredential;
-  // Content that no image owns gives way when the store has more than so many bytes (0: no limit),
-  // or when less than so many percent of its file system, bytes or files, are free (0 to 90).
+  // Content gives way when the store has more than so many bytes (0: no limit), or when less than
+  // so many percent of its file system, bytes or files, are free (0 to 90). Nothing is put while
+  // less than a quarter of that floor is free, so that others can still write: databases, for one.
   std::uint64_t quota_bytes = 0;
   unsigned free_floor_percent = 0;
+  // Whether they are kept from now on. Else they are only remembered, for who keeps them later.
+  bool keep_limits = true;
   // No lock, no changes: everything but stats() and load_image() is refused.
   bool read_only = false;
 };
@@ -57,12 +62,27 @@ struct StoreStats {
   std::uint64_t unowned_bytes = 0;
   std::uint64_t partial_objects = 0;
   std::uint64_t partial_bytes = 0;  // allocated on disk
-  std::uint64_t chunks = 0;         // in the index
+  std::uint64_t trash_objects = 0;
+  std::uint64_t trash_bytes = 0;
+  std::uint64_t chunks = 0;  // in the index
+  // The limits of the process that opened it last.
+  std::uint64_t quota_bytes = 0;
+  unsigned free_floor_percent = 0;
+  std::uint64_t disk_bytes = 0;  // of the file system
+  std::uint64_t free_bytes = 0;
+  struct Domain {  // the complete objects that were brought for one trust domain alone
+    std::string name;
+    std::uint64_t objects = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::vector<Domain> domains;
   struct Image {
     Digest manifest;
     std::uint64_t objects = 0;
     std::uint64_t bytes = 0;  // logical size of its objects
     bool resident = false;
+    bool shrunk = false;
+    bool pinned = false;
   };
   std::vector<Image> images;
 };
@@ -70,7 +90,7 @@ struct StoreStats {
 // What was deleted.
 struct Collected {
   std::uint64_t objects = 0;
-  std::uint64_t bytes = 0;  // their sizes
+  std::uint64_t bytes = 0;  // their sizes; of incomplete ones what they had on the disk
 };
 
 // One file content in the store, open, as one trust domain sees it. All who read it share one file;
@@ -122,6 +142,16 @@ class Store {
   // kernel reports lost writes once.
   virtual Status mark_resident(const cdc::Manifest& manifest) = 0;
   virtual Result<bool> is_resident(const Digest& manifest) = 0;
+  // Under pressure a resident image is shrunk: those of its objects give way that only shrunk
+  // images own, and are fetched again when they are read. Then it is not to be filled again before
+  // somebody has use for it. An image that is not known is not shrunk.
+  virtual Result<bool> is_shrunk(const Digest& manifest) = 0;
+  // Somebody has: from now on, durably, it is not shrunk, and it is the last one to be.
+  // kFailedPrecondition: the image was not added.
+  virtual Status use_image(const Digest& manifest) = 0;
+  // An image is not shrunk from now on, durably, until that is taken back: the kernel reads its
+  // objects without us. kFailedPrecondition: the image was not added.
+  virtual Status pin(const Digest& manifest, bool pinned) = 0;
 
   // --- objects ---
   // The object, whole, partial or new (then nothing of it is there), for this trust domain: that of
@@ -147,9 +177,20 @@ class Store {
   virtual std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                           const std::string& trust_domain) = 0;
 
-  // Deletes all objects that no image owns and that are not open. A call that finds no room on the
-  // disk does so by itself, as far as needed.
-  virtual Result<Collected> collect() = 0;
+  // Deletes objects that are not open, in the order of docs/format/store.md, until they are
+  // `bytes`. A call that finds no room on the disk does so by itself, as far as needed.
+  enum class Extent {
+    kUnowned,   // those that no image owns
+    kUnwanted,  // and those that only shrunk images own
+    kShrink,    // and shrinks images
+  };
+  virtual Result<Collected> collect(
+      Extent extent = Extent::kUnowned,
+      std::uint64_t bytes = std::numeric_limits<std::uint64_t>::max()) = 0;
+  // Objects that are open cannot give way. `close` closes those that are open only because they may
+  // be read again; it is called when they should. From any thread, one call at a time, and none
+  // after it was replaced; null: nobody has such objects.
+  virtual void set_closer(std::function<void()> close) = 0;
 
   virtual Result<StoreStats> stats() = 0;
 

@@ -43,10 +43,13 @@ Result<ControlClient> ControlClient::connect(const std::filesystem::path& state,
                                               "; name the right one with --state");
 }
 
-Result<cas::Collected> ControlClient::collect() {
+Result<cas::Collected> ControlClient::collect(cas::Store::Extent extent, std::uint64_t bytes) {
   grpc::ClientContext context;
+  api::CollectRequest request;
+  request.set_shrink(extent == cas::Store::Extent::kShrink);
+  request.set_bytes(bytes);
   api::CollectResponse response;
-  const grpc::Status done = stub_->Collect(&context, api::CollectRequest(), &response);
+  const grpc::Status done = stub_->Collect(&context, request, &response);
   if (!done.ok()) return error_of(done);
   return cas::Collected{response.objects(), response.bytes()};
 }

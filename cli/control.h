@@ -24,7 +24,8 @@ class ControlClient {
   static Result<ControlClient> connect(const std::filesystem::path& state,
                                        const std::filesystem::path& root);
 
-  Result<cas::Collected> collect();
+  // As Store::collect().
+  Result<cas::Collected> collect(cas::Store::Extent extent, std::uint64_t bytes);
   // Hands over all that the daemon reports. kCancelled on `stop`; the daemon then ends, too.
   imsy::Status check(const control::v1::CheckRequest& request,
                      const std::function<void(const control::v1::CheckResponse&)>& report,

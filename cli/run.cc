@@ -38,13 +38,8 @@ Status stat(const StatOptions& options, std::ostream& out) {
   return {};
 }
 
-struct GcOptions {
-  std::string root = kNodeRoot;
-  std::string state = kNodeState;
-};
-
 Status gc(const GcOptions& options, std::ostream& out) {
-  IMSY_TRY_ASSIGN(const auto collected, collect_garbage(options.root, options.state));
+  IMSY_TRY_ASSIGN(const auto collected, collect_garbage(options));
   out << to_text(collected);
   return {};
 }
@@ -64,12 +59,16 @@ int run_ours(std::span<const std::string> args, const Streams& streams,
       ->capture_default_str();
   stat_command->add_flag("--json", options.json, "for programs");
   stat_command->callback([&] { outcome = stat(options, streams.out); });
-  GcOptions gc_options;
+  GcOptions gc_options{.root = kNodeRoot, .state = kNodeState};
   auto* const gc_command = app.add_subcommand("gc", "Delete what no image of a node owns.");
   gc_command->add_option("--root", gc_options.root, "root directory of imsy-snapshotter")
       ->capture_default_str();
   gc_command->add_option("--state", gc_options.state, "its state directory, while it is running")
       ->capture_default_str();
+  gc_command->add_flag("--shrink", gc_options.shrink,
+                       "also what images own: it is fetched again when it is read");
+  gc_command->add_option("--bytes", gc_options.bytes, "stop when so much is deleted: 500M, 2G")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
   gc_command->callback([&] { outcome = gc(gc_options, streams.out); });
   add_fsck_command(app, streams.out, streams.err, stop, outcome);
   add_profile_command(app, streams.out, outcome);
@@ -104,7 +103,7 @@ std::string usage() {
        imsy unpack REF DIR
        imsy export SRC DST [--compress zstd|gzip|none]
        imsy stat [--root DIR] [--json]
-       imsy gc [--root DIR] [--state DIR]
+       imsy gc [--shrink] [--bytes SIZE] [--root DIR] [--state DIR]
        imsy fsck [--read-data] [--repair] [--json] [--root DIR] [--state DIR]
        imsy profile recorded [--root DIR] MANIFEST-DIGEST
        imsy profile merge FILE...

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -199,13 +200,17 @@ grpc::ServerUnaryReactor* Control::Status(grpc::CallbackServerContext* context,
 }
 
 grpc::ServerUnaryReactor* Control::Collect(grpc::CallbackServerContext* context,
-                                           const api::CollectRequest*,
+                                           const api::CollectRequest* request,
                                            api::CollectResponse* response) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  control_.submit([this, reactor, response] {
+  const auto extent =
+      request->shrink() ? cas::Store::Extent::kShrink : cas::Store::Extent::kUnowned;
+  const std::uint64_t bytes =
+      request->bytes() > 0 ? request->bytes() : std::numeric_limits<std::uint64_t>::max();
+  control_.submit([this, reactor, response, extent, bytes] {
     reactor->Finish(guarded("Collect", [&]() -> imsy::Status {
       if (node_.store() == nullptr) return no_store();
-      IMSY_TRY_ASSIGN(const cas::Collected collected, node_.store()->collect());
+      IMSY_TRY_ASSIGN(const cas::Collected collected, node_.store()->collect(extent, bytes));
       response->set_objects(collected.objects);
       response->set_bytes(collected.bytes);
       return {};

@@ -52,6 +52,11 @@ class Images {
 
   // All layers of the image are committed: its content is wanted on this node. Never waits.
   virtual void complete(std::int64_t slot) = 0;
+  // A container stands on the image: it is wanted again if content of it gave way. Never waits.
+  virtual void use(std::int64_t slot) = 0;
+  // No room was found for what a snapshot needs: content of images gives way to it. True: there is
+  // some. Waits for the disk.
+  virtual bool make_room() = 0;
   // The image's last snapshot was removed from the database. What it has in memory and in the
   // store is taken away in the background. Never waits.
   virtual void release(const ImageRecord& image) = 0;

@@ -20,6 +20,8 @@ class NoImages : public Images {
   Status make_live(std::int64_t) override { return refusal(); }
   Result<Owner> root_owner(std::int64_t) override { return refusal(); }
   void complete(std::int64_t) override {}
+  void use(std::int64_t) override {}
+  bool make_room() override { return false; }
   // The store's record goes when lazy trees work again: it compares with the database at start.
   void release(const ImageRecord&) override {}
 

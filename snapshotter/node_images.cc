@@ -24,6 +24,8 @@ constexpr std::chrono::milliseconds kAskAtLeast{1'000};
 constexpr unsigned kFetchRounds = 6;
 constexpr std::chrono::milliseconds kFirstPause{100};
 constexpr std::chrono::milliseconds kLongestPause{2'000};
+// What a snapshot's directories and rows need at most.
+constexpr std::uint64_t kSnapshotRoom = 1u << 20;
 
 // The time that the next of `left` places gets.
 Deadline share_of(Deadline deadline, std::size_t left) {
@@ -293,6 +295,31 @@ void NodeImages::complete(std::int64_t slot) {
   });
 }
 
+// What was dropped for want of room is fetched again only when somebody uses the image.
+void NodeImages::use(std::int64_t slot) {
+  if (stop_.stop_requested()) return;
+  images_->submit([this, slot] {
+    const auto live = find_live(slot);
+    if (live == nullptr) return;
+    const bool shrunk = is_shrunk(live->record.manifest);
+    const Status used = parts_.store.use_image(live->record.manifest);
+    if (!used) log::warn("image {}: its use is not on record: {}", slot, used.error().message());
+    if (!used || !shrunk) return;
+    Filling done = Filling::kDone;
+    live->filling.compare_exchange_strong(done, Filling::kNot);
+    fill(live);
+  });
+}
+
+bool NodeImages::make_room() {
+  return parts_.store.try_room(kSnapshotRoom).has_value();
+}
+
+bool NodeImages::is_shrunk(const Digest& manifest) const {
+  const auto shrunk = parts_.store.is_shrunk(manifest);
+  return shrunk && *shrunk;
+}
+
 // Begins the fill if it stands at `from`.
 void NodeImages::fill(const std::shared_ptr<Live>& live, Filling from) {
   if (!parts_.background_fill) return;
@@ -315,6 +342,10 @@ void NodeImages::fill_what_was_lost() {
     if (live->filling != Filling::kDone) continue;
     const auto resident = parts_.store.is_resident(live->record.manifest);
     if (!resident || *resident) continue;
+    if (is_shrunk(live->record.manifest)) {
+      live->filling = Filling::kNot;
+      continue;
+    }
     log::warn("image {} has lost content, it is filled again", live->record.manifest.to_string());
     fill(live, Filling::kDone);
   }
@@ -462,7 +493,8 @@ void NodeImages::reconcile() {
     const auto complete = parts_.database.is_complete(image.slot);
     if (!live && live.error().code() != Errc::kCancelled) {
       log::error("image {}: {}", image.slot, live.error().message());
-    } else if (const auto found = find_live(image.slot); found && complete && *complete) {
+    } else if (const auto found = find_live(image.slot);
+               found && complete && *complete && !is_shrunk(image.manifest)) {
       fill(found);
     }
   }

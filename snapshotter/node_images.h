@@ -65,10 +65,12 @@ class NodeImages final : public Images {
   Status make_live(std::int64_t slot) override;
   Result<Owner> root_owner(std::int64_t slot) override;
   void complete(std::int64_t slot) override;
+  void use(std::int64_t slot) override;
+  bool make_room() override;
   void release(const ImageRecord& image) override;
 
-  // Fills those images again that were resident and have lost content since. To be called now and
-  // then; waits for the disk.
+  // Fills those images again that were resident and have lost content since, unless it gave way for
+  // want of room. To be called now and then; waits for the disk.
   void fill_what_was_lost();
   // Fetches the CDC manifest of this image again, in the background. kNotFound: no image has it.
   Status repair_manifest(const Digest& manifest);
@@ -126,6 +128,7 @@ class NodeImages final : public Images {
   cas::Places places(const std::vector<Source>& sources) const;
   Result<Fetched> fetch_from(const Source& source, const cdc::Anchor& anchor, Deadline deadline);
   void fill(const std::shared_ptr<Live>& live, Filling from = Filling::kNot);
+  bool is_shrunk(const Digest& manifest) const;
   void reconcile();
   void repair_later(const ImageRecord& record);
   Status repair(const ImageRecord& record);

@@ -113,12 +113,20 @@ Status Snapshotter::sweep() {
   return {};
 }
 
+// Runs `work`; when it finds no room, once more after content of images has given way.
+template <typename Work>
+std::invoke_result_t<Work> Snapshotter::with_room(Work work) {
+  auto done = work();
+  if (done || done.error().code() != Errc::kNoSpace || !images_.make_room()) return done;
+  return work();
+}
+
 Result<std::vector<Mount>> Snapshotter::prepare(const PrepareRequest& request, Deadline deadline) {
   IMSY_TRY(check_key(request.key));
   const std::string ref(find_label(request.labels, label::kRef));
   IMSY_TRY_ASSIGN(bool here, reuse(request));
   if (!here && has_claim(request.labels)) {
-    const Status taken = take_lazily(request, deadline);
+    const Status taken = with_room([&] { return take_lazily(request, deadline); });
     if (!taken && taken.error().code() == Errc::kCancelled) {
       return Error(Errc::kUnavailable, taken.error().message());
     }
@@ -129,12 +137,12 @@ Result<std::vector<Mount>> Snapshotter::prepare(const PrepareRequest& request, D
     here = taken.has_value();
   }
   if (here) return Error(Errc::kAlreadyExists, "layer " + ref + " is here already");
-  return create(request, Kind::kActive);
+  return with_room([&] { return create(request, Kind::kActive); });
 }
 
 Result<std::vector<Mount>> Snapshotter::view(const PrepareRequest& request) {
   IMSY_TRY(check_key(request.key));
-  return create(request, Kind::kView);
+  return with_room([&] { return create(request, Kind::kView); });
 }
 
 // Whether the layer is here, committed as part of an imsy image. Its content was proved to belong
@@ -236,6 +244,7 @@ Result<std::vector<Mount>> Snapshotter::create(const PrepareRequest& request, Ki
     delete_later(snapshot.directory);
     return created.error();
   }
+  if (found.slot) images_.use(*found.slot);
   return mounts_for(layout_, overlay_, snapshot.directory, kind, found);
 }
 

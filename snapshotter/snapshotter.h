@@ -88,6 +88,8 @@ class Snapshotter {
 
   Result<bool> reuse(const PrepareRequest& request);
   Result<bool> find_and_renew(const PrepareRequest& request);
+  template <typename Work>
+  std::invoke_result_t<Work> with_room(Work work);
   Status take_lazily(const PrepareRequest& request, Deadline deadline);
   Result<Row> record(const PrepareRequest& request, const Claim& claim, const ImageRecord& image);
   Result<std::vector<Mount>> create(const PrepareRequest& request, Kind kind);

@@ -62,10 +62,16 @@ SnapshotterProcess::~SnapshotterProcess() {
 }
 
 void SnapshotterProcess::spawn(const std::string& notify_socket) {
-  const std::vector<std::string> words = {IMSY_SNAPSHOTTER, "--root",   root,
-                                          "--state",        state,      "--address",
-                                          socket,           "--config", folder_ / "config.toml",
-                                          "--log-level",    "debug"};
+  std::vector<std::string> words = {IMSY_SNAPSHOTTER, "--root",   root,
+                                    "--state",        state,      "--address",
+                                    socket,           "--config", folder_ / "config.toml",
+                                    "--log-level",    "debug"};
+  if (descriptors > 0) {
+    const std::string limited =
+        "ulimit -n " + std::to_string(descriptors) + " && exec \"$0\" \"$@\"";
+    const std::vector<std::string> shell = {"/bin/sh", "-c", limited};
+    words.insert(words.begin(), shell.begin(), shell.end());
+  }
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
@@ -83,8 +89,8 @@ void SnapshotterProcess::spawn(const std::string& notify_socket) {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 2, (folder_ / "log").c_str(),
                                    O_WRONLY | O_CREAT | O_APPEND, 0600);
-  const int error =
-      posix_spawn(&pid_, IMSY_SNAPSHOTTER, &actions, nullptr, arguments.data(), environment.data());
+  const int error = posix_spawn(&pid_, words.front().c_str(), &actions, nullptr, arguments.data(),
+                                environment.data());
   posix_spawn_file_actions_destroy(&actions);
   ASSERT_EQ(error, 0) << std::strerror(error);
 }

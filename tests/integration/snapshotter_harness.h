@@ -41,6 +41,8 @@ class SnapshotterProcess {
 
   // Other places than <folder>/root, <folder>/state and <folder>/s; before start().
   std::filesystem::path root, state, socket;
+  // How many descriptors the process may have; 0: as many as this one. Before start().
+  unsigned descriptors = 0;
 
   // Runs the program and returns when it says that it is ready; a test failure when it ends
   // instead.

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -361,6 +362,100 @@ TEST_F(LazyTest, AnImageThatIsGoneMakesRoomForTheNextOne) {
     process_->wait_for_stats(
         [](const oci::Json& stats) { return stats.contains("images") && stats["images"].empty(); });
   }
+}
+
+class FullDiskTest : public LazyTest {
+ protected:
+  bool is_resident(const Image& image) {
+    const oci::Json stats = process_->stats();
+    for (const auto& one : stats["images"]) {
+      if (one["manifest"] == image.made.anchor.manifest.to_string()) return one["resident"];
+    }
+    return false;
+  }
+  // Two images that are too large for the disk together.
+  void expect_shrinking(const char* disk_options, const Image& first, const Image& second) {
+    process_ = std::make_unique<SnapshotterProcess>(folder_.path(), config());
+    const SmallDisk disk(process_->root, disk_options);
+    process_->start();
+    Client client(*process_);
+    Mounts mounts[2];
+    const std::string top = pull(client, first).back();
+    ASSERT_TRUE(client.prepare("default/9/first", top, {}, &mounts[0]).ok());
+    wait_resident(1);
+    ASSERT_TRUE(
+        client.prepare("default/9/second", pull(client, second).back(), {}, &mounts[1]).ok());
+    wait_for_log(first.made.anchor.manifest.to_string(), "is shrunk for want of room");
+    process_->wait_for_stats([&](const oci::Json&) { return is_resident(second); });
+    expect_content(mounts[0], first);
+    expect_content(mounts[1], second);
+    EXPECT_TRUE(is_resident(second)) << "what is read of the first shrinks no other";
+    for (int i = 0; i < 20; ++i) {
+      const std::string key = "default/9/more" + std::to_string(i);
+      EXPECT_TRUE(client.prepare(key, top).ok()) << "the daemon commits";
+      EXPECT_TRUE(client.remove(key).ok());
+    }
+    // Those were uses, so the first one is wanted again.
+    process_->wait_for_stats([&](const oci::Json&) { return is_resident(first); });
+    expect_content(mounts[0], first);
+    expect_content(mounts[1], second);
+    process_->end(SIGTERM);
+  }
+};
+
+TEST_F(FullDiskTest, TheImageUsedLongestAgoIsShrunkAndReadAsEver) {
+  expect_shrinking("size=64m,mode=0700",
+                   publish(ImageMaker().file("a", random_bytes(32'000'000, 31)).make()),
+                   publish(ImageMaker().file("a", random_bytes(32'000'000, 32)).make()));
+}
+
+TEST_F(FullDiskTest, SoItIsWhenThereAreNoInodesLeft) {
+  ImageMaker first;
+  ImageMaker second;
+  for (unsigned i = 0; i < 500; ++i) {
+    first.file(std::to_string(i), random_bytes(100, 1'000 + i));
+    second.file(std::to_string(i), random_bytes(100, 2'000 + i));
+  }
+  expect_shrinking("size=100m,nr_inodes=1500,mode=0700", publish(first.make()),
+                   publish(second.make()));
+}
+
+TEST_F(LazyTest, FewDescriptorsServeManyOpenFiles) {
+  constexpr unsigned kFiles = 5'000;
+  rlimit ours{};
+  getrlimit(RLIMIT_NOFILE, &ours);
+  ours.rlim_cur = ours.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &ours);
+  if (ours.rlim_cur < kFiles + 100) GTEST_SKIP() << "needs descriptors itself";
+  ImageMaker maker;
+  for (unsigned i = 0; i < kFiles; ++i) {
+    maker.file("d" + std::to_string(i % 50) + "/" + std::to_string(i), "file " + std::to_string(i));
+  }
+  const Image image = publish(maker.make());
+  process_ = std::make_unique<SnapshotterProcess>(folder_.path(), config());
+  process_->descriptors = 256;
+  process_->start();
+  Client client(*process_);
+  Mounts mounts;
+  ASSERT_TRUE(client.prepare("default/9/container", pull(client, image).back(), {}, &mounts).ok());
+  {
+    const Mounted mounted(mounts, folder_ / "mounted");
+    std::vector<UniqueFd> open;
+    for (const auto& [path, content] : image.made.files) {
+      auto file = open_file(mounted.path() / path, O_RDONLY);
+      ASSERT_TRUE(file) << path << ": " << file.error().message();
+      Bytes bytes(content.size());
+      const Status read = pread_all(file->get(), bytes, 0);
+      ASSERT_TRUE(read) << path << ": " << read.error().message() << process_->log();
+      EXPECT_TRUE(bytes == content) << path;
+      open.push_back(std::move(*file));
+    }
+    const std::filesystem::directory_iterator in_use("/proc/" + std::to_string(process_->pid()) +
+                                                     "/fd");
+    EXPECT_LT(std::distance(in_use, {}), 256);
+  }
+  wait_resident(1);
+  expect_content(mounts, image);
 }
 
 TEST_F(LazyTest, SurvivesKillsWithoutRegistryAndContainerd) {

@@ -157,14 +157,161 @@ TEST_F(CleanerTest, AStoreThatIsOpenForReadingDeletesNothing) {
   EXPECT_EQ(code_of((*reader)->collect()), Errc::kFailedPrecondition);
 }
 
+// --- images that are shrunk
+
+class ShrinkTest : public CleanerTest {
+ protected:
+  ShrinkTest() {
+    for (const test::MadeImage* image : {&old_, &new_}) {
+      bring(*image);
+      EXPECT_OK(store_->mark_resident(*image->manifest));
+    }
+  }
+  static const Digest& name(const test::MadeImage& image) { return image.manifest->digest(); }
+  bool shrunk(const test::MadeImage& image) {
+    const auto shrunk = store_->is_shrunk(name(image));
+    EXPECT_OK(shrunk);
+    return shrunk && *shrunk;
+  }
+  bool resident(const test::MadeImage& image) {
+    const auto resident = store_->is_resident(name(image));
+    EXPECT_OK(resident);
+    return resident && *resident;
+  }
+  // Seconds since 1970.
+  void set_used(const test::MadeImage& image, std::int64_t used) {
+    auto database = Database::open(root() / "index.db", Database::Mode::kCreate);
+    ASSERT_OK(database);
+    auto set = database->prepare("UPDATE image SET used = ?2 WHERE manifest = ?1");
+    ASSERT_OK(set);
+    ASSERT_OK(set->bind(1, name(image)).bind(2, used).run());
+  }
+  std::uint64_t shrink(std::uint64_t bytes = 1) {
+    const auto collected = store_->collect(Store::Extent::kShrink, bytes);
+    EXPECT_OK(collected);
+    return collected ? collected->objects : 0;
+  }
+};
+
+TEST_F(ShrinkTest, TheOneUsedLongestAgoLosesWhatNoOtherImageWants) {
+  set_used(new_, 10);
+  EXPECT_GT(shrink(), 0u);
+  EXPECT_TRUE(shrunk(new_));
+  EXPECT_FALSE(resident(new_));
+  EXPECT_FALSE(is_there(new_, "small"));
+  EXPECT_TRUE(is_there(new_, "shared")) << "the other image wants it";
+  EXPECT_FALSE(shrunk(old_));
+  EXPECT_TRUE(resident(old_));
+  expect_content(old_);
+}
+
+TEST_F(ShrinkTest, OnlyUnownedContentGoesUnlessMoreIsAskedFor) {
+  EXPECT_EQ(collect(), 0u);
+  EXPECT_FALSE(shrunk(old_));
+  EXPECT_FALSE(shrunk(new_));
+}
+
+TEST_F(ShrinkTest, UseMakesAnImageTheLastOne) {
+  set_used(old_, 10);
+  set_used(new_, 20);
+  ASSERT_OK(store_->use_image(name(old_)));
+  shrink();
+  EXPECT_FALSE(shrunk(old_));
+  EXPECT_TRUE(shrunk(new_));
+}
+
+TEST_F(ShrinkTest, APinnedImageStays) {
+  set_used(old_, 10);
+  ASSERT_OK(store_->pin(name(old_), true));
+  open();
+  shrink(100'000'000);
+  EXPECT_TRUE(resident(old_));
+  EXPECT_TRUE(shrunk(new_));
+  expect_content(old_);
+  ASSERT_OK(store_->pin(name(old_), false));
+  shrink(100'000'000);
+  EXPECT_TRUE(shrunk(old_));
+}
+
+TEST_F(ShrinkTest, IsRememberedUntilTheImageIsUsedOrWhole) {
+  EXPECT_EQ(shrink(100'000'000), 4u);
+  open();
+  EXPECT_TRUE(shrunk(old_));
+  EXPECT_TRUE(shrunk(new_));
+  ASSERT_OK(store_->use_image(name(old_)));
+  open();
+  EXPECT_FALSE(shrunk(old_));
+  EXPECT_FALSE(resident(old_));
+  put_all(*store_, new_);
+  ASSERT_OK(store_->mark_resident(*new_.manifest));
+  EXPECT_FALSE(shrunk(new_)) << "somebody has filled it";
+  expect_content(new_);
+}
+
+TEST_F(ShrinkTest, WhatIsReadOfAShrunkImageMayGoAgainAndAgain) {
+  shrink(100'000'000);
+  for (int i = 0; i < 2; ++i) {
+    put_file(*store_, old_, "large");
+    EXPECT_EQ(collect(), 0u) << "it is owned";
+    EXPECT_EQ(shrink(100'000'000), 1u);
+    EXPECT_FALSE(is_there(old_, "large"));
+  }
+}
+
+TEST_F(ShrinkTest, AnImageThatIsNotResidentIsNotShrunk) {
+  const auto filling = test::ImageMaker().file("a", "1").file("b", "2").make();
+  ASSERT_OK(add(*store_, filling));
+  put_file(*store_, filling, "a");
+  shrink(100'000'000);
+  EXPECT_FALSE(shrunk(filling)) << "its fill would fetch all of it again";
+  EXPECT_TRUE(is_there(filling, "a"));
+}
+
+TEST_F(ShrinkTest, WhatIsOpenIsClosedOrStays) {
+  auto large = store_->open_object(*old_.manifest, old_.object("large"), "");
+  auto small = store_->open_object(*old_.manifest, old_.object("small"), "");
+  ASSERT_OK(large);
+  ASSERT_OK(small);
+  store_->set_closer([&] { small->reset(); });
+  shrink(100'000'000);
+  EXPECT_TRUE(is_there(old_, "large")) << "somebody reads it";
+  EXPECT_FALSE(is_there(old_, "small"));
+  Bytes bytes(500'000);
+  EXPECT_OK((*large)->read(0, bytes));
+}
+
+TEST_F(ShrinkTest, AnUnknownImageIsNeitherUsedNorPinned) {
+  const Digest unknown = sha256("unknown");
+  EXPECT_FALSE(*store_->is_shrunk(unknown));
+  EXPECT_EQ(code_of(store_->use_image(unknown)), Errc::kFailedPrecondition);
+  EXPECT_EQ(code_of(store_->pin(unknown, true)), Errc::kFailedPrecondition);
+}
+
+TEST_F(ShrinkTest, TheReportSaysIt) {
+  set_used(old_, 10);
+  ASSERT_OK(store_->pin(name(new_), true));
+  shrink();
+  const auto stats = store_->stats();
+  ASSERT_OK(stats);
+  ASSERT_EQ(stats->images.size(), 2u);
+  EXPECT_TRUE(stats->images[0].shrunk);
+  EXPECT_FALSE(stats->images[0].pinned);
+  EXPECT_FALSE(stats->images[1].shrunk);
+  EXPECT_TRUE(stats->images[1].pinned);
+  ASSERT_EQ(stats->domains.size(), 1u);
+  EXPECT_EQ(stats->domains[0].name, "");
+  EXPECT_EQ(stats->domains[0].objects, stats->objects);
+}
+
 // --- limits, on the cleaner alone
 
 class LimitsTest : public ::testing::Test {
  protected:
   // Objects of 100 bytes that nobody owns; `used` tells when, in seconds since 1970.
   void make(const std::vector<std::int64_t>& used) {
+    const std::size_t first = ids_.size();
     for (std::size_t i = 0; i < used.size(); ++i) {
-      const cdc::ObjectId id = sha256(std::to_string(i));
+      const cdc::ObjectId id = sha256(std::to_string(ids_.size()));
       ids_.push_back(id);
       const auto partial = layout_.create_partial(id, 100, false);
       ASSERT_OK(partial);
@@ -177,13 +324,14 @@ class LimitsTest : public ::testing::Test {
     for (std::size_t i = 0; i < used.size(); ++i) {
       auto set = database->prepare("UPDATE object SET used = ?2 WHERE id = ?1");
       ASSERT_OK(set);
-      ASSERT_OK(set->bind(1, ids_[i]).bind(2, used[i]).run());
+      ASSERT_OK(set->bind(1, ids_[first + i]).bind(2, used[i]).run());
     }
   }
   Cleaner::Discard discard() {
-    return [this](const cdc::ObjectId& id, Layout::Discard how) -> Result<bool> {
-      if (id == open_) return false;
-      return opened_.index->remove_unowned(id, [&] { return layout_.discard_object(id, how); });
+    return [this](const cdc::ObjectId& id,
+                  Layout::Discard how) -> Result<std::optional<std::uint64_t>> {
+      if (id == open_) return std::optional<std::uint64_t>();
+      return discard_idle(layout_, *opened_.index, id, how);
     };
   }
   // Numbers of the objects that are left.
@@ -215,7 +363,7 @@ TEST_F(LimitsTest, WhatWasUsedLongestAgoGoesFirst) {
   ASSERT_OK(cleaner.keep_limits());
   EXPECT_EQ(left(), (Numbers{0, 2})) << "what lies in the trash is given up already";
   EXPECT_EQ(in_trash(), 3u);
-  EXPECT_TRUE(cleaner.make_room(1, cleaner.rooms_made()));
+  EXPECT_TRUE(cleaner.make_room(1, cleaner.rooms_made(), Store::Extent::kShrink));
   EXPECT_EQ(in_trash(), 0u);
   EXPECT_EQ(left(), (Numbers{0, 2})) << "the trash was enough";
 }
@@ -249,11 +397,34 @@ TEST_F(LimitsTest, WithoutLimitsEverythingStaysUntilThereIsNoRoom) {
   Cleaner cleaner(layout_, *opened_.index, {}, discard());
   ASSERT_OK(cleaner.keep_limits());
   EXPECT_EQ(left(), (Numbers{0, 1, 2}));
-  EXPECT_TRUE(cleaner.make_room(1, cleaner.rooms_made()));
+  EXPECT_TRUE(cleaner.make_room(1, cleaner.rooms_made(), Store::Extent::kShrink));
   EXPECT_EQ(left(), Numbers());
   EXPECT_EQ(in_trash(), 0u);
-  EXPECT_FALSE(cleaner.make_room(1, cleaner.rooms_made()));
-  EXPECT_TRUE(cleaner.make_room(1, 0)) << "since this one looked, another has made room";
+  EXPECT_FALSE(cleaner.make_room(1, cleaner.rooms_made(), Store::Extent::kShrink));
+  EXPECT_TRUE(cleaner.make_room(1, 0, Store::Extent::kShrink))
+      << "since this one looked, another has made room";
+}
+
+TEST_F(LimitsTest, WhatIsPutIsAddedUpUntilTheQuotaIsReached) {
+  make({10, 20});
+  Cleaner cleaner(layout_, *opened_.index, {.quota_bytes = 250}, discard());
+  ASSERT_OK(cleaner.keep_limits());
+  EXPECT_EQ(left(), (Numbers{0, 1}));
+  make({30});
+  cleaner.add_put(100);
+  ASSERT_OK(cleaner.keep_limits());
+  EXPECT_EQ(left().size(), 2u);
+}
+
+TEST_F(LimitsTest, APartGivesBackWhatItHasOnTheDisk) {
+  const cdc::ObjectId id = sha256("part");
+  const auto partial = layout_.create_partial(id, 1'000'000, false);
+  ASSERT_OK(partial);
+  ASSERT_OK(pwrite_all(partial->get(), Bytes(4096), 0));
+  opened_.index->add_chunk(sha256("chunk"), {id, 1'000'000, ""}, 0);
+  const auto bytes = discard_idle(layout_, *opened_.index, id, Layout::Discard::kToTrash);
+  ASSERT_OK(bytes);
+  EXPECT_EQ(*bytes, std::optional<std::uint64_t>(4096));
 }
 
 TEST_F(LimitsTest, HintsOfObjectsThatAreGoneAreDropped) {
@@ -265,7 +436,7 @@ TEST_F(LimitsTest, HintsOfObjectsThatAreGoneAreDropped) {
   StoreStats stats;
   ASSERT_OK(opened_.index->stats(stats));
   EXPECT_EQ(stats.chunks, 300u);
-  ASSERT_OK(cleaner.collect_all());
+  ASSERT_OK(cleaner.collect(Store::Extent::kUnowned, 1'000));
   ASSERT_OK(opened_.index->stats(stats));
   EXPECT_EQ(stats.chunks, 0u);
 }
@@ -332,6 +503,70 @@ TEST_F(FullDiskTest, RoomIsMadeWhenThereAreNoInodesLeft) {
     second.file(std::to_string(i), test::random_bytes(1'000, 100 + i));
   }
   expect_room_is_made("size=100m,nr_inodes=300,mode=0700", first.make(), second.make());
+}
+
+TEST_F(FullDiskTest, AnImageIsShrunkForTheNextOne) {
+  const SmallDisk disk(dir_.path() / "disk", "size=10m,mode=0700");
+  if (!disk.mounted()) GTEST_SKIP() << "needs the right to mount";
+  auto store = open_store(dir_.path() / "disk/store");
+  const auto first = test::ImageMaker().file("a", test::random_bytes(6'000'000, 1)).make();
+  const auto second = test::ImageMaker().file("a", test::random_bytes(6'000'000, 2)).make();
+  for (const test::MadeImage* image : {&first, &second}) {
+    ASSERT_OK(add(*store, *image));
+    put_all(*store, *image);
+    ASSERT_OK(store->mark_resident(*image->manifest));
+  }
+  EXPECT_TRUE(*store->is_shrunk(first.manifest->digest()));
+  EXPECT_FALSE(*store->is_shrunk(second.manifest->digest()));
+  store.reset();
+}
+
+TEST_F(FullDiskTest, WhatIsReadOfAShrunkImageShrinksNoOther) {
+  const SmallDisk disk(dir_.path() / "disk", "size=10m,mode=0700");
+  if (!disk.mounted()) GTEST_SKIP() << "needs the right to mount";
+  auto store = open_store(dir_.path() / "disk/store");
+  const auto first = test::ImageMaker().file("a", test::random_bytes(6'000'000, 1)).make();
+  const auto second = test::ImageMaker().file("a", test::random_bytes(6'000'000, 2)).make();
+  for (const test::MadeImage* image : {&first, &second}) {
+    ASSERT_OK(add(*store, *image));
+    put_all(*store, *image);
+    ASSERT_OK(store->mark_resident(*image->manifest));
+  }
+  const std::uint32_t number = first.object("a");
+  auto object = store->open_object(*first.manifest, number, "");
+  ASSERT_OK(object);
+  Status put;
+  for (std::uint32_t i = 0; put && i < first.manifest->objects().chunk_count(number); ++i) {
+    put = store->put_chunk(**object, i, chunk_bytes(first, "a", i));
+  }
+  EXPECT_EQ(code_of(put), Errc::kNoSpace);
+  EXPECT_TRUE(*store->is_resident(second.manifest->digest()));
+  object->reset();
+  store.reset();
+}
+
+TEST_F(FullDiskTest, PartOfTheFloorIsLeftToOthers) {
+  const SmallDisk disk(dir_.path() / "disk", "size=20m,mode=0700");
+  if (!disk.mounted()) GTEST_SKIP() << "needs the right to mount";
+  auto store = open_store(dir_.path() / "disk/store", {.free_floor_percent = 80});
+  const auto image = test::ImageMaker().file("a", test::random_bytes(19'000'000, 1)).make();
+  ASSERT_OK(add(*store, image));
+  const std::uint32_t number = image.object("a");
+  auto object = store->open_object(*image.manifest, number, "");
+  ASSERT_OK(object);
+  Status put;
+  for (std::uint32_t i = 0; put && i < image.manifest->objects().chunk_count(number); ++i) {
+    put = store->put_chunk(**object, i, chunk_bytes(image, "a", i));
+  }
+  EXPECT_EQ(code_of(put), Errc::kNoSpace);
+  EXPECT_EQ(code_of(store->try_room(1'000'000)), Errc::kNoSpace);
+  const auto space = fs::space(dir_.path() / "disk");
+  EXPECT_GT(space.available, 3'000'000u) << "a quarter of the floor";
+  EXPECT_LT(space.available, 5'000'000u);
+  const auto other = test::ImageMaker().file("b", "small").make();
+  EXPECT_OK(add(*store, other));  // promises may use what is left
+  object->reset();
+  store.reset();
 }
 
 // --- beside pulls and reads

@@ -37,6 +37,9 @@ class FaultyStore final : public Store {
     return store_.mark_resident(manifest);
   }
   Result<bool> is_resident(const Digest& manifest) override { return store_.is_resident(manifest); }
+  Result<bool> is_shrunk(const Digest& manifest) override { return store_.is_shrunk(manifest); }
+  Status use_image(const Digest& manifest) override { return store_.use_image(manifest); }
+  Status pin(const Digest& manifest, bool pinned) override { return store_.pin(manifest, pinned); }
   Result<std::shared_ptr<Object>> open_object(const cdc::Manifest& manifest, std::uint32_t object,
                                               const std::string& domain) override {
     if (auto error = get(open_)) return *error;
@@ -60,7 +63,10 @@ class FaultyStore final : public Store {
                                   const std::string& domain) override {
     return store_.likely_chunks(chunks, domain);
   }
-  Result<Collected> collect() override { return store_.collect(); }
+  Result<Collected> collect(Extent extent, std::uint64_t bytes) override {
+    return store_.collect(extent, bytes);
+  }
+  void set_closer(std::function<void()> close) override { store_.set_closer(std::move(close)); }
   Result<StoreStats> stats() override { return store_.stats(); }
   Result<CheckSummary> check(const CheckOptions& options, const CheckEvents& events,
                              const std::stop_token& stop) override {

@@ -53,6 +53,12 @@ class FakeImages : public Images {
   }
   Result<Owner> root_owner(std::int64_t) override { return Owner{1000, 1001}; }
   void complete(std::int64_t slot) override { completed.push_back(slot); }
+  void use(std::int64_t slot) override { used.push_back(slot); }
+  bool make_room() override {
+    ++rooms;
+    refusal.reset();
+    return true;
+  }
   void release(const ImageRecord& image) override { released.push_back(image.slot); }
 
   std::optional<Error> refusal;
@@ -63,6 +69,8 @@ class FakeImages : public Images {
   std::vector<std::int64_t> recorded;
   std::vector<std::int64_t> live;
   std::vector<std::int64_t> completed;
+  std::vector<std::int64_t> used;
+  int rooms = 0;
   std::vector<std::int64_t> released;
 };
 
@@ -322,11 +330,19 @@ TEST_F(SnapshotterTest, ContainersGetTheLazyTree) {
   ASSERT_EQ(stat(upper(*mounts).c_str(), &st), 0);
   EXPECT_EQ(st.st_uid, 1000U) << "from the manifest, not from the mounted tree";
   EXPECT_EQ(st.st_gid, 1001U);
+  EXPECT_THAT(images_.used, ElementsAre(1));
   EXPECT_EQ(database_->get("container")->mount, MountKind::kLazy);
   ASSERT_TRUE(snapshotter_->mounts("container"));
   EXPECT_EQ(images_.live.size(), 2U);
   ASSERT_TRUE(snapshotter_->commit("container", "grown", {}, ""));
   EXPECT_TRUE(snapshotter_->view({"view", "grown", {}, ""}));
+}
+
+TEST_F(SnapshotterTest, WithoutRoomForAnImageItIsTriedOnceMore) {
+  images_.refusal = Error(Errc::kNoSpace, "the disk is full");
+  pull_image();
+  EXPECT_EQ(images_.rooms, 1);
+  EXPECT_THAT(images_.recorded, ElementsAre(1, 1));
 }
 
 TEST_F(SnapshotterTest, AnImageThatCannotBeShownIsAnErrorNotAnEmptyDirectory) {
