@@ -143,14 +143,15 @@ std::uint64_t Cleaner::reserved(std::uint64_t total, std::uint64_t least) const 
   return std::max(total / 100 * limits_.free_floor_percent / kReserved, std::min(least, total / 8));
 }
 
-// What is to go when there is no room for so many bytes.
-Cleaner::Need Cleaner::room_for(std::uint64_t bytes) const {
-  Need need{.bytes = std::max(bytes, kRoomBytes), .files = 0};
+// What lacks to put so many bytes, as far as the file system says.
+Cleaner::Need Cleaner::lacking_for(std::uint64_t bytes) const {
+  Need need{.bytes = std::max(bytes, kRoomBytes), .files = kRoomFiles};
   const auto space = layout_.free_space();
-  if (!space || space->files == 0) return need;
-  if (space->free_files >= reserved(space->files, kLeastFiles) + kRoomFiles) return need;
-  need.files = kRoomFiles;
+  if (!space) return need;
   if (space->free_bytes >= reserved(space->bytes, kLeastBytes) + need.bytes) need.bytes = 0;
+  const bool files =
+      space->files == 0 || space->free_files >= reserved(space->files, kLeastFiles) + need.files;
+  if (files) need.files = 0;
   return need;
 }
 
@@ -192,7 +193,13 @@ bool Cleaner::make_room(std::uint64_t bytes, std::uint64_t before, Store::Extent
   } else {
     auto& try_again = try_again_[static_cast<std::size_t>(extent)];
     if (Clock::now() < try_again) return false;
-    const auto done = free_up(room_for(bytes), extent, Layout::Discard::kAtOnce);
+    Need need = lacking_for(bytes);
+    if (need.bytes == 0 && need.files == 0) {
+      // A fault of a moment, or a limit that is not the file system's: no reason to shrink images.
+      need.bytes = std::max(bytes, kRoomBytes);
+      extent = std::min(extent, Store::Extent::kUnwanted);
+    }
+    const auto done = free_up(need, extent, Layout::Discard::kAtOnce);
     if (!done || done->objects == 0) {
       try_again = Clock::now() + kTryAgain;
       return false;

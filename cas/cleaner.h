@@ -78,7 +78,7 @@ class Cleaner {
 
   void run();
   std::uint64_t reserved(std::uint64_t total, std::uint64_t least) const;
-  Need room_for(std::uint64_t bytes) const;
+  Need lacking_for(std::uint64_t bytes) const;
   Result<Need> lacking() IMSY_REQUIRES(mu_);
   Status count() IMSY_REQUIRES(mu_);
   std::uint64_t used() const IMSY_REQUIRES(mu_);
