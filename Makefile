@@ -40,6 +40,7 @@ bench: tools    ## speed of the parts, medians of five, beside a limit in the sa
 	scripts/bench.sh build/bench
 	IMSY_BUILD=$(CURDIR)/build/bench bench/convert.py
 	$(AS_ROOT) IMSY_BUILD=$(CURDIR)/build/bench bench/pull.py
+	$(AS_ROOT) IMSY_BUILD=$(CURDIR)/build/bench bench/throughput.py
 asan tsan: deps ## unit tests under AddressSanitizer and UBSan, or under ThreadSanitizer
 	cmake --preset $@
 	cmake --build build/$@ -j$(JOBS)

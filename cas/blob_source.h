@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "cas/cost.h"
+#include "cas/dispatch.h"
 #include "common/bytes.h"
 #include "common/digest.h"
 #include "common/result.h"
@@ -27,6 +28,7 @@ struct BlobRange {
   std::uint64_t blob_size = 0;
   std::uint64_t offset = 0;
   std::uint64_t length = 0;  // > 0, inside the blob
+  Purpose purpose = Purpose::kDemand;
 };
 
 // Who gets what one request brings, as it comes. Called on a thread of the source, one call at a

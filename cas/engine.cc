@@ -23,6 +23,9 @@ constexpr const char* kImageGone = "the image was detached";
 FetchStats Counters::read() const {
   return {.requests = requests,
           .bytes_fetched = bytes_fetched,
+          .bytes_gap = bytes_gap,
+          .bytes_broken = bytes_broken,
+          .bytes_wrong = bytes_wrong,
           .chunks_fetched = chunks_fetched,
           .chunks_copied = chunks_copied,
           .bytes_copied = bytes_copied,

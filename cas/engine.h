@@ -57,12 +57,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   // What a place sends; on its thread (cas/arrival.h).
   void bytes_came(Dispatch::Id id, const Request& request, std::uint64_t bytes);
+  void bytes_were_useless(std::uint64_t between, std::uint64_t unfinished);
   void frame_came(const RequestPtr& request, std::uint32_t frame, Bytes stored);
   void wire_ended(Dispatch::Id id, const RequestPtr& request, std::vector<std::uint32_t> missing,
                   const Status& status);
 
   FetchStats stats() const { return counters_.read(); }
-  TrafficByPlace traffic() const { return traffic_.read(); }
 
  private:
   enum class Got { kPresent, kCopied, kFetched };  // how a chunk's bytes were come by
@@ -197,7 +197,6 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::atomic<std::uint64_t> last_read_{0};
   std::atomic<Sources::Time> readers_seen_{};  // that waited for a place
   Counters counters_;
-  Traffic traffic_;
   ObjectCache objects_;
   InFlight in_flight_;
 

@@ -24,6 +24,7 @@ void Arrival::take(ByteSpan piece) {
 }
 
 void Arrival::end(const Status& status) {
+  engine_->bytes_were_useless(stream_.between(), stream_.unfinished());
   const auto missing = stream_.missing();
   engine_->wire_ended(id_, request_, {missing.begin(), missing.end()}, status);
 }
@@ -31,9 +32,13 @@ void Arrival::end(const Status& status) {
 void Engine::bytes_came(Dispatch::Id id, const Request& request, std::uint64_t bytes) {
   counters_.bytes_fetched += bytes;
   request.image->counters.bytes_fetched += bytes;
-  traffic_.gave(request.place_name, request.purpose, bytes);
   MutexLock lock(wires_mu_);
   dispatch_.came(id, bytes);
+}
+
+void Engine::bytes_were_useless(std::uint64_t between, std::uint64_t unfinished) {
+  counters_.bytes_gap += between;
+  counters_.bytes_broken += unfinished;
 }
 
 // One task for each frame, as it comes, so that nobody waits for the rest of a long range.
@@ -151,7 +156,9 @@ void Engine::take_frame(const RequestPtr& request, std::uint32_t index, ByteSpan
   const ImagePtr& image = request->image;
   const cdc::Objects& objects = image->manifest->objects();
   const auto chunks = lacking(*image, index);
-  if (!chunks.empty()) {
+  if (chunks.empty()) {
+    counters_.bytes_gap += stored.size();
+  } else {
     const auto raw = decoder.decode(stored, objects.frame(index).raw_size);
     std::vector<std::uint32_t> wrong;
     for (const std::uint32_t chunk : chunks) {
@@ -165,6 +172,7 @@ void Engine::take_frame(const RequestPtr& request, std::uint32_t index, ByteSpan
     }
     if (!wrong.empty()) {
       request->damaged = true;
+      counters_.bytes_wrong += stored.size();
       counters_.chunks_corrupt += wrong.size();
       image->counters.chunks_corrupt += wrong.size();
       return on_wrong_bytes(request, index, wrong, raw ? "wrong digest" : raw.error().message());

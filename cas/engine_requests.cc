@@ -54,11 +54,10 @@ BlobRange Request::range() const {
   const cdc::Frame& first = objects.frame(frames.front());
   const cdc::Frame& last = objects.frame(frames.back());
   const auto& layer = image->anchor.data_layers[first.layer];
-  if (whole) return {.blob = layer.blob, .blob_size = layer.size, .length = layer.size};
-  return {.blob = layer.blob,
-          .blob_size = layer.size,
-          .offset = first.stored_offset,
-          .length = last.stored_offset + last.stored_size - first.stored_offset};
+  BlobRange range{.blob = layer.blob, .blob_size = layer.size, .purpose = purpose};
+  if (!whole) range.offset = first.stored_offset;
+  range.length = whole ? layer.size : last.stored_offset + last.stored_size - range.offset;
+  return range;
 }
 
 void Request::take_whole(std::uint64_t gap) {

@@ -81,7 +81,6 @@ void Engine::transmit(const RequestPtr& request, const std::shared_ptr<BlobSourc
   ++request->image->counters.requests;
   request->place = place;
   request->place_name = place->name();
-  traffic_.asked(request->place_name, request->purpose);
   auto cancel =
       place->read(request->range(), std::make_shared<Arrival>(shared_from_this(), request, id));
   {

@@ -97,6 +97,9 @@ inline Urgency urgency_of(Purpose purpose) {
 struct Counters {
   std::atomic<std::uint64_t> requests{0};
   std::atomic<std::uint64_t> bytes_fetched{0};
+  std::atomic<std::uint64_t> bytes_gap{0};
+  std::atomic<std::uint64_t> bytes_broken{0};
+  std::atomic<std::uint64_t> bytes_wrong{0};
   std::atomic<std::uint64_t> chunks_fetched{0};
   std::atomic<std::uint64_t> chunks_copied{0};
   std::atomic<std::uint64_t> bytes_copied{0};

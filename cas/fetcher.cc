@@ -49,7 +49,6 @@ class EngineFetcher final : public Fetcher {
                                  std::move(locate)));
   }
   FetchStats stats() const override { return engine_->stats(); }
-  TrafficByPlace traffic() const override { return engine_->traffic(); }
 
  private:
   const std::shared_ptr<Engine> engine_;

@@ -27,7 +27,6 @@
 #include "cas/blob_source.h"
 #include "cas/planner.h"
 #include "cas/store.h"
-#include "cas/traffic.h"
 
 namespace imsy::cas {
 
@@ -50,7 +49,10 @@ struct FetcherOptions {
 
 struct FetchStats {
   std::uint64_t requests = 0;
-  std::uint64_t bytes_fetched = 0;  // stored bytes received from sources
+  std::uint64_t bytes_fetched = 0;  // stored bytes received from sources; of these:
+  std::uint64_t bytes_gap = 0;      // lay between, or in frames that nobody needed any more
+  std::uint64_t bytes_broken = 0;   // of frames that did not come whole
+  std::uint64_t bytes_wrong = 0;    // of frames with something wrong
   std::uint64_t chunks_fetched = 0;
   std::uint64_t chunks_copied = 0;  // from other objects of the store
   std::uint64_t bytes_copied = 0;
@@ -107,8 +109,6 @@ class Fetcher {
                                         Locate locate = nullptr) = 0;
 
   virtual FetchStats stats() const = 0;
-  // The sums over all places are `requests` and `bytes_fetched` of stats().
-  virtual TrafficByPlace traffic() const = 0;
 };
 
 }  // namespace imsy::cas

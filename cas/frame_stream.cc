@@ -11,6 +11,7 @@ void FrameStream::take(ByteSpan piece, const Whole& whole) {
       const std::uint64_t gap = frame.stored_offset - position_;
       const auto skipped = std::min<std::uint64_t>(gap, piece.size());
       position_ += skipped;
+      between_ += skipped;
       piece = piece.subspan(skipped);
       continue;
     }
@@ -22,6 +23,7 @@ void FrameStream::take(ByteSpan piece, const Whole& whole) {
     piece = piece.subspan(part.size());
     if (part.size() == lacking) whole(frames_[next_++], std::exchange(begun_, {}));
   }
+  between_ += piece.size();
 }
 
 }  // namespace imsy::cas

@@ -26,6 +26,9 @@ class FrameStream {
 
   // Gives each frame whose last byte is in the piece. Bytes behind the last frame are dropped.
   void take(ByteSpan piece, const Whole& whole);
+  // Bytes so far that were of no frame, and that are of a frame which is not whole.
+  std::uint64_t between() const { return between_; }
+  std::uint64_t unfinished() const { return begun_.size(); }
   // Those that are not whole.
   std::span<const std::uint32_t> missing() const { return std::span(frames_).subspan(next_); }
 
@@ -35,6 +38,7 @@ class FrameStream {
   std::size_t next_ = 0;    // the frame that is awaited
   std::uint64_t position_;  // in the blob, of the next byte
   Bytes begun_;             // of the frame that is awaited
+  std::uint64_t between_ = 0;
 };
 
 }  // namespace imsy::cas

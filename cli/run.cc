@@ -29,12 +29,18 @@ bool is_ours(const std::string& word) {
 
 struct StatOptions {
   std::string root = kNodeRoot;
+  std::string state = kNodeState;
   bool json = false;
 };
 
 Status stat(const StatOptions& options, std::ostream& out) {
   IMSY_TRY_ASSIGN(const auto stats, read_stats(options.root));
-  out << (options.json ? to_json(stats) : to_text(stats));
+  IMSY_TRY_ASSIGN(const auto traffic, read_traffic(options.state));
+  if (options.json) {
+    out << to_json(stats, traffic);
+  } else {
+    out << to_text(stats) << (traffic ? to_text(*traffic) : "");
+  }
   return {};
 }
 
@@ -57,6 +63,7 @@ int run_ours(std::span<const std::string> args, const Streams& streams,
       app.add_subcommand("stat", "Show what the store of an imsy-snapshotter holds.");
   stat_command->add_option("--root", options.root, "root directory of imsy-snapshotter")
       ->capture_default_str();
+  stat_command->add_option("--state", options.state, "its state directory")->capture_default_str();
   stat_command->add_flag("--json", options.json, "for programs");
   stat_command->callback([&] { outcome = stat(options, streams.out); });
   GcOptions gc_options{.root = kNodeRoot, .state = kNodeState};
@@ -102,7 +109,7 @@ std::string usage() {
        imsy check REF [--against ORIGINAL]
        imsy unpack REF DIR
        imsy export SRC DST [--compress zstd|gzip|none]
-       imsy stat [--root DIR] [--json]
+       imsy stat [--root DIR] [--state DIR] [--json]
        imsy gc [--shrink] [--bytes SIZE] [--root DIR] [--state DIR]
        imsy fsck [--read-data] [--repair] [--json] [--root DIR] [--state DIR]
        imsy profile recorded [--root DIR] MANIFEST-DIGEST
@@ -118,7 +125,7 @@ std::string usage() {
   check    read a converted image completely and prove what it says
   unpack   write an image's tree into a new or empty directory
   export   write a converted image as a plain one
-  stat     show what the store of an imsy-snapshotter holds
+  stat     show what the store of an imsy-snapshotter holds, and what it has fetched
   gc       delete what no image of an imsy-snapshotter owns
   fsck     check its store, and have what is bad fetched again
   profile  print what an imsy-snapshotter has recorded of an image's start, or merge such profiles
@@ -150,7 +157,7 @@ Flags of stat, gc, fsck and profile recorded, after the command:
   --root DIR
         root directory of imsy-snapshotter (default "/var/lib/imsy-snapshotter")
   --state DIR
-        its state directory, for gc and fsck while it runs (default "/run/imsy-snapshotter")
+        its state directory, for stat, gc and fsck (default "/run/imsy-snapshotter")
   --json
         for programs (stat, fsck)
 )";

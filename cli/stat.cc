@@ -7,10 +7,61 @@
 #include <string_view>
 
 #include "cli/text.h"
+#include "common/io.h"
 #include "common/log.h"
+#include "oci/json.h"
 
 namespace imsy::cli {
 namespace {
+
+constexpr std::uint64_t kStatsLimit = 64u << 20;
+
+using Json = nlohmann::ordered_json;
+
+Result<Traffic::Sum> parse_sum(const oci::Json& json, const std::string& where) {
+  IMSY_TRY(oci::check_object(json, {}, where));
+  Traffic::Sum sum;
+  IMSY_TRY_ASSIGN(sum.requests, oci::required_number(json, "requests", where));
+  IMSY_TRY_ASSIGN(sum.bytes, oci::required_number(json, "bytes", where));
+  return sum;
+}
+
+Result<Traffic> parse_traffic(std::string_view text, const std::string& where) {
+  IMSY_TRY_ASSIGN(const oci::Json json, oci::parse_json(text, where));
+  IMSY_TRY(oci::check_object(json, {}, where));
+  Traffic traffic;
+  IMSY_TRY_ASSIGN(traffic.all.requests, oci::required_number(json, "requests", where));
+  IMSY_TRY_ASSIGN(traffic.all.bytes, oci::required_number(json, "bytes_fetched", where));
+  IMSY_TRY_ASSIGN(traffic.bytes_gap, oci::required_number(json, "bytes_gap", where));
+  IMSY_TRY_ASSIGN(traffic.bytes_broken, oci::required_number(json, "bytes_broken", where));
+  IMSY_TRY_ASSIGN(traffic.bytes_wrong, oci::required_number(json, "bytes_wrong", where));
+  const oci::Json* places = oci::find_field(json, "places");
+  if (places == nullptr) return traffic;
+  IMSY_TRY(oci::check_object(*places, {}, where));
+  for (const auto& [place, purposes] : places->items()) {
+    IMSY_TRY(oci::check_object(purposes, {}, where));
+    for (const auto& [purpose, sum] : purposes.items()) {
+      IMSY_TRY_ASSIGN(traffic.places[place][purpose], parse_sum(sum, where));
+    }
+  }
+  return traffic;
+}
+
+Json json_of(const Traffic::Sum& sum) {
+  return {{"requests", sum.requests}, {"bytes", sum.bytes}};
+}
+
+Json json_of(const Traffic& traffic) {
+  Json json = json_of(traffic.all);
+  json["bytes_gap"] = traffic.bytes_gap;
+  json["bytes_broken"] = traffic.bytes_broken;
+  json["bytes_wrong"] = traffic.bytes_wrong;
+  json["places"] = Json::object();
+  for (const auto& [place, purposes] : traffic.places) {
+    for (const auto& [purpose, sum] : purposes) json["places"][place][purpose] = json_of(sum);
+  }
+  return json;
+}
 
 std::string line(std::string_view name, std::uint64_t count, std::uint64_t bytes,
                  std::string_view meaning) {
@@ -32,6 +83,15 @@ Result<cas::StoreStats> read_stats(const std::filesystem::path& root) {
   }
   if (!store) return store.error();
   return (*store)->stats();
+}
+
+Result<std::optional<Traffic>> read_traffic(const std::filesystem::path& state) {
+  const std::filesystem::path path = state / "stats.json";
+  const auto bytes = read_file(path, kStatsLimit);
+  if (!bytes && bytes.error().code() == Errc::kNotFound) return std::optional<Traffic>();
+  if (!bytes) return bytes.error();
+  IMSY_TRY_ASSIGN(auto traffic, parse_traffic(as_text(*bytes), path.string()));
+  return std::optional(std::move(traffic));
 }
 
 std::string to_text(const cas::StoreStats& stats) {
@@ -65,8 +125,26 @@ std::string to_text(const cas::StoreStats& stats) {
   return text;
 }
 
-std::string to_json(const cas::StoreStats& stats) {
-  nlohmann::ordered_json json = {
+std::string to_text(const Traffic& traffic) {
+  std::string text = line("requests", traffic.all.requests, traffic.all.bytes,
+                          "received since imsy-snapshotter started");
+  for (const auto& [place, purposes] : traffic.places) {
+    text += "  " + log::printable(place) + "\n";
+    for (const auto& [purpose, sum] : purposes) {
+      text += "    " + line(log::printable(purpose), sum.requests, sum.bytes, "");
+    }
+  }
+  const auto useless = [](const char* name, std::uint64_t bytes, const char* meaning) {
+    return fmt::format("{:<22}{:>12}  {}\n", name, human_bytes(bytes), meaning);
+  };
+  text += useless("gap", traffic.bytes_gap, "of these, beside what was needed");
+  text += useless("broken", traffic.bytes_broken, "of these, of what broke off in the middle");
+  text += useless("wrong", traffic.bytes_wrong, "of these, not what they should have been");
+  return text;
+}
+
+std::string to_json(const cas::StoreStats& stats, const std::optional<Traffic>& traffic) {
+  Json json = {
       {"objects", stats.objects},
       {"object_bytes", stats.object_bytes},
       {"owned_objects", stats.objects - stats.unowned_objects},
@@ -82,8 +160,8 @@ std::string to_json(const cas::StoreStats& stats) {
       {"free_floor_percent", stats.free_floor_percent},
       {"disk_bytes", stats.disk_bytes},
       {"free_bytes", stats.free_bytes},
-      {"domains", nlohmann::ordered_json::array()},
-      {"images", nlohmann::ordered_json::array()},
+      {"domains", Json::array()},
+      {"images", Json::array()},
   };
   for (const auto& domain : stats.domains) {
     json["domains"].push_back(
@@ -97,6 +175,7 @@ std::string to_json(const cas::StoreStats& stats) {
                               {"objects", image.objects},
                               {"bytes", image.bytes}});
   }
+  if (traffic) json["traffic"] = json_of(*traffic);
   return json.dump(2) + "\n";
 }
 

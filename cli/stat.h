@@ -1,9 +1,12 @@
-// stat: what the store of a node holds.
+// stat: what the store of a node holds, and what its daemon has fetched.
 //
 // Threads: any.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
+#include <optional>
 #include <string>
 
 #include "cas/store.h"
@@ -18,10 +21,28 @@ inline constexpr const char* kNodeRoot = "/var/lib/imsy-snapshotter";
 // Changes nothing. kNotFound: there is no store; kDenied and kFailedPrecondition: not ours to read.
 Result<cas::StoreStats> read_stats(const std::filesystem::path& root);
 
+// What went over the wire since imsy-snapshotter started, as it says itself.
+struct Traffic {
+  struct Sum {
+    std::uint64_t requests = 0;
+    std::uint64_t bytes = 0;
+  };
+  Sum all;
+  std::uint64_t bytes_gap = 0;
+  std::uint64_t bytes_broken = 0;
+  std::uint64_t bytes_wrong = 0;
+  std::map<std::string, std::map<std::string, Sum>> places;  // by place and purpose
+};
+
+// From its state directory; nothing when it has not run since the machine booted. kInvalid: the
+// file there is not its.
+Result<std::optional<Traffic>> read_traffic(const std::filesystem::path& state);
+
 // For people: one line for each sum and each image, sizes in units of 1000.
 std::string to_text(const cas::StoreStats& stats);
+std::string to_text(const Traffic& traffic);
 
 // For programs: one JSON object, sizes in bytes. Described in docs/cli.md.
-std::string to_json(const cas::StoreStats& stats);
+std::string to_json(const cas::StoreStats& stats, const std::optional<Traffic>& traffic);
 
 }  // namespace imsy::cli

@@ -45,6 +45,14 @@ std::string reason_in(const HttpResponse& response) {
   return reason.substr(0, kReasonLimit);
 }
 
+// How requests are counted: by repository, and by server where that is no registry.
+std::string place_of(const Url& root, const RegistryOptions& options) {
+  if (options.repository.empty()) return root.origin();
+  const Host& host = options.host;
+  const std::string place = host.root + "/" + options.repository;
+  return host.name_space.empty() ? place : place + " for " + host.name_space;
+}
+
 std::shared_ptr<const Tls> tls_towards(const Host& host) {
   return host.tls == Tls() ? nullptr : std::make_shared<const Tls>(host.tls);
 }
@@ -90,6 +98,7 @@ std::shared_ptr<Caller> Caller::create(HttpClient& http, Url root, const Registr
   authorizer.push = options.push;
   authorizer.first_retry_delay = options.first_retry_delay;
   authorizer.patient = options.patient;
+  authorizer.counts = caller->counts_;
   authorizer.allow_address = [weak = std::weak_ptr(caller)](std::string_view address) {
     const auto self = weak.lock();
     return self && may_lead_to(self->network_, network_of(address));
@@ -111,6 +120,7 @@ Caller::Caller(HttpClient& http, Url root, const RegistryOptions& options)
       repository_(options.repository),
       first_retry_delay_(options.first_retry_delay),
       patient_(options.patient),
+      counts_(http.traffic().at(place_of(root_, options))),
       backoff_(options.first_retry_delay) {}
 
 std::string Caller::identity() const {
@@ -224,6 +234,8 @@ void Caller::transmit(const CallPtr& call, const Result<std::string>& authorizat
 HttpRequest Caller::request_for(const CallPtr& call, const std::string& authorization) {
   HttpRequest request = call->request;
   request.url = call->target.text;
+  request.counts = counts_;
+  request.purpose = call->policy.purpose;
   if (!authorization.empty()) request.headers.emplace_back("Authorization", authorization);
   request.tls = at_registry(*call) ? tls_ : tls_away_;
   if (at_registry(*call)) {

@@ -40,6 +40,7 @@ struct CallPolicy {
   bool remember_target = false;  // begin where the redirects of this URL led to the last time
   // A 2xx answer whose body has another size counts as a broken connection.
   std::optional<std::uint64_t> body_size = std::nullopt;
+  Purpose purpose = Purpose::kOther;
 };
 
 class Caller : public std::enable_shared_from_this<Caller> {
@@ -99,6 +100,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   const std::string repository_;
   const std::chrono::milliseconds first_retry_delay_;
   const bool patient_;
+  const std::shared_ptr<PlaceCounts> counts_;
   std::shared_ptr<Authorizer> authorizer_;  // constant after construction; null: anonymous
 
   // Only on the HTTP client's thread.

@@ -159,6 +159,7 @@ struct Transfer {
   }
   void measure_beginning();
   void measure_end();
+  void count_received(std::uint64_t bytes);
   bool take_header(std::string_view line);
   bool take_body(ByteSpan piece);
   // Bytes of request and response so far.
@@ -177,6 +178,11 @@ void Transfer::measure_beginning() {
 
 void Transfer::measure_end() {
   if (std::exchange(body_arrives, false)) health->body_ended(Clock::now(), body_bytes);
+}
+
+void Transfer::count_received(std::uint64_t bytes) {
+  *bytes_received += bytes;
+  if (request.counts != nullptr) request.counts->received(request.purpose, bytes);
 }
 
 bool Transfer::take_header(std::string_view line) {
@@ -249,7 +255,7 @@ std::uint64_t Transfer::progress() const {
 
 std::size_t on_header(char* data, std::size_t, std::size_t size, void* self) {
   auto& transfer = *static_cast<Transfer*>(self);
-  *transfer.bytes_received += size;
+  transfer.count_received(size);
   return transfer.take_header({data, size}) ? size : 0;
 }
 
@@ -259,7 +265,7 @@ std::size_t on_write(char* data, std::size_t, std::size_t size, void* self) {
     transfer.paused = transfer.rested = true;
     return CURL_WRITEFUNC_PAUSE;
   }
-  *transfer.bytes_received += size;
+  transfer.count_received(size);
   if (transfer.take_body(as_bytes({data, size}))) return size;
   return CURL_WRITEFUNC_PAUSE + 1;  // any other number ends the transfer
 }
@@ -487,6 +493,7 @@ struct HttpClient::Impl {
   std::atomic<std::uint64_t> requests{0};
   std::atomic<std::uint64_t> bytes_received{0};
   std::atomic<std::uint64_t> bytes_sent{0};
+  Traffic traffic;
 
  private:
   using TransferPtr = std::unique_ptr<Transfer>;
@@ -693,6 +700,9 @@ void HttpClient::Impl::open(TransferPtr transfer) {
   transfer->on_sent = [this, id] { watch_idle(id); };
   set_request(*transfer, options);
   ++requests;
+  if (transfer->request.counts != nullptr) {
+    transfer->request.counts->asked(transfer->request.purpose);
+  }
   CURL* easy = transfer->easy;
   open_.emplace(id, std::move(transfer));
   if (curl_multi_add_handle(multi, easy) != CURLM_OK) std::abort();
@@ -908,6 +918,10 @@ Result<HttpResponse> HttpClient::perform(HttpRequest request) {
   const MutexLock lock(mu);
   while (!answer) answered.wait(mu);
   return std::move(*answer);
+}
+
+Traffic& HttpClient::traffic() {
+  return impl_->traffic;
 }
 
 HttpCounters HttpClient::counters() const {

@@ -40,6 +40,7 @@
 #include "common/result.h"
 #include "oci/health.h"
 #include "oci/tls.h"
+#include "oci/traffic.h"
 
 namespace imsy::oci {
 
@@ -82,6 +83,9 @@ struct HttpRequest {
   std::uint64_t min_rate = 1;
   // Limit for the whole transfer, from when its turn has come; zero: none.
   std::chrono::milliseconds total_timeout{0};
+  // Where it is counted, beside the client's own counters, and as what; null: nowhere.
+  std::shared_ptr<PlaceCounts> counts;
+  Purpose purpose = Purpose::kOther;
 };
 
 // Adds those headers whose names the request does not have yet.
@@ -129,6 +133,8 @@ class HttpClient {
   Result<HttpResponse> perform(HttpRequest request);
 
   HttpCounters counters() const;
+  // By place; as long as all requests are counted at some place, the sums are those of counters().
+  Traffic& traffic();
 
  private:
   struct Impl;

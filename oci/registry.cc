@@ -125,9 +125,9 @@ class RegistryClient : public Registry {
   Status add_referrer(const Digest& subject, const Descriptor& referrer) override;
   Result<std::vector<Descriptor>> get_referrers(const Digest& subject) override;
   Cancel read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
-                    std::uint64_t length, RangeDone done) override;
+                    std::uint64_t length, Purpose purpose, RangeDone done) override;
   Cancel stream_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
-                      std::uint64_t length, RangeEvents events) override;
+                      std::uint64_t length, Purpose purpose, RangeEvents events) override;
   std::string host() const override { return caller_->root().origin(); }
   HostHealth::Cost cost() const override { return caller_->http().health(host())->cost(); }
   std::chrono::steady_clock::time_point usable_at() const override {
@@ -300,7 +300,7 @@ Result<Bytes> RegistryClient::read_part(const Descriptor& blob, std::uint64_t of
                                         std::uint64_t length) {
   auto answer = std::make_shared<std::promise<Result<Bytes>>>();
   auto future = answer->get_future();
-  read_range(blob.digest, blob.size, offset, length,
+  read_range(blob.digest, blob.size, offset, length, Purpose::kOther,
              [answer](Result<Bytes> bytes) { answer->set_value(std::move(bytes)); });
   return future.get();
 }
@@ -341,11 +341,12 @@ Registry::Cancel RegistryClient::fail_range(Done done, Error error) {
 
 Registry::Cancel RegistryClient::read_range(const Digest& blob, std::uint64_t blob_size,
                                             std::uint64_t offset, std::uint64_t length,
-                                            RangeDone done) {
+                                            Purpose purpose, RangeDone done) {
   auto request = range_request(blob, {offset, length, blob_size});
   if (!request) return fail_range(std::move(done), request.error());
   CallPolicy policy;
   policy.remember_target = true;
+  policy.purpose = purpose;
   policy.body_size = length;
   const auto call =
       caller_->send(std::move(*request), policy,
@@ -359,7 +360,7 @@ Registry::Cancel RegistryClient::read_range(const Digest& blob, std::uint64_t bl
 
 Registry::Cancel RegistryClient::stream_range(const Digest& blob, std::uint64_t blob_size,
                                               std::uint64_t offset, std::uint64_t length,
-                                              RangeEvents events) {
+                                              Purpose purpose, RangeEvents events) {
   auto request = range_request(blob, {offset, length, blob_size});
   if (!request) return fail_range(std::move(events.done), request.error());
   const auto came = std::make_shared<std::uint64_t>(0);
@@ -371,6 +372,7 @@ Registry::Cancel RegistryClient::stream_range(const Digest& blob, std::uint64_t 
   };
   CallPolicy policy;
   policy.remember_target = true;
+  policy.purpose = purpose;
   const auto call =
       caller_->send(std::move(*request), policy,
                     [caller = caller_, url, what = name_of(blob), came, length,

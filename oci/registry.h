@@ -60,7 +60,7 @@ class Registry : public Repository {
   // What is returned ends the request with kCancelled if it is still open, and does not wait; from
   // any thread, as long as the HTTP client exists.
   virtual Cancel read_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
-                            std::uint64_t length, RangeDone done) = 0;
+                            std::uint64_t length, Purpose purpose, RangeDone done) = 0;
 
   // The same, with the bytes as they come. All on the HTTP client's thread; none may wait.
   struct RangeEvents {
@@ -70,7 +70,7 @@ class Registry : public Repository {
     std::function<void(Status)> done;
   };
   virtual Cancel stream_range(const Digest& blob, std::uint64_t blob_size, std::uint64_t offset,
-                              std::uint64_t length, RangeEvents events) = 0;
+                              std::uint64_t length, Purpose purpose, RangeEvents events) = 0;
 
   // Scheme, host and port that it is asked at.
   virtual std::string host() const = 0;

@@ -204,6 +204,8 @@ Status Authorizer::check_realm() const {
 Result<HttpRequest> Authorizer::token_request(const std::optional<Credential>& credential) const {
   HttpRequest request;
   request.body_limit = kTokenAnswerLimit;
+  request.counts = options_.counts;
+  request.purpose = Purpose::kLogin;
   const bool away = realm_.origin() != options_.endpoint.origin();
   if (away) request.allow_address = options_.allow_address;
   request.tls = away ? options_.tls_away : options_.tls;

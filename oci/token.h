@@ -42,6 +42,7 @@ struct AuthorizerOptions {
   bool push = false;
   std::chrono::milliseconds first_retry_delay{200};
   bool patient = true;  // tries a token server again that is busy or away
+  std::shared_ptr<PlaceCounts> counts = {};
   std::function<bool(std::string_view address)> allow_address;
   std::function<std::chrono::steady_clock::time_point()> now = &std::chrono::steady_clock::now;
 };

@@ -34,7 +34,7 @@ class Arrival {
 }  // namespace
 
 Result<Bytes> read_range(oci::Registry& registry, const Digest& blob, std::uint64_t blob_size,
-                         std::uint64_t offset, std::uint64_t length,
+                         std::uint64_t offset, std::uint64_t length, oci::Purpose purpose,
                          std::chrono::steady_clock::time_point deadline,
                          const std::stop_token& stop) {
   const auto arrival = std::make_shared<Arrival>();
@@ -42,7 +42,7 @@ Result<Bytes> read_range(oci::Registry& registry, const Digest& blob, std::uint6
     arrival->arrive(Error(Errc::kCancelled, "imsy-snapshotter is stopping"));
   });
   const auto cancel =
-      registry.read_range(blob, blob_size, offset, length,
+      registry.read_range(blob, blob_size, offset, length, purpose,
                           [arrival](Result<Bytes> bytes) { arrival->arrive(std::move(bytes)); });
   auto result = arrival->wait(deadline);
   cancel();
@@ -62,7 +62,8 @@ Result<cdc::FetchedManifest> fetch_manifest(oci::Registry& registry, const cdc::
                                             const std::stop_token& stop) {
   const cdc::Anchor::DataLayer& layer = anchor.data_layers[anchor.manifest_layer];
   return cdc::fetch_manifest(anchor, [&](std::uint64_t offset, std::uint64_t length) {
-    return read_range(registry, layer.blob, layer.size, offset, length, deadline, stop);
+    return read_range(registry, layer.blob, layer.size, offset, length, oci::Purpose::kManifest,
+                      deadline, stop);
   });
 }
 

@@ -15,7 +15,7 @@ namespace imsy::snapshotter {
 // One range of a blob, unverified. kTimeout at `deadline`, kCancelled on `stop`, else as
 // oci::Registry::read_range; what arrives after that is dropped.
 Result<Bytes> read_range(oci::Registry& registry, const Digest& blob, std::uint64_t blob_size,
-                         std::uint64_t offset, std::uint64_t length,
+                         std::uint64_t offset, std::uint64_t length, oci::Purpose purpose,
                          std::chrono::steady_clock::time_point deadline,
                          const std::stop_token& stop);
 

@@ -101,7 +101,10 @@ Stats Node::stats() const {
   stats.requests = wire.requests;
   stats.bytes_copied = fetched.bytes_copied;
   stats.chunks_fetched = fetched.chunks_fetched;
-  stats.traffic = fetcher_->traffic();
+  stats.bytes_gap = fetched.bytes_gap;
+  stats.bytes_broken = fetched.bytes_broken;
+  stats.bytes_wrong = fetched.bytes_wrong;
+  stats.traffic = http_->traffic().read();
   stats.images = lazy_->stats();
   return stats;
 }

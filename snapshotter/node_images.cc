@@ -462,7 +462,8 @@ Result<cas::Places> NodeImages::locate_now(std::int64_t slot) {
     if (stop_.stop_requested()) return stopping();
     IMSY_TRY_ASSIGN(auto registry, parts_.finder.open(sources[i]));
     const auto byte = read_range(*registry, layer.blob, layer.size, anchor.manifest_offset, 1,
-                                 share_of(deadline, sources.size() - i), stop_.get_token());
+                                 oci::Purpose::kLocate, share_of(deadline, sources.size() - i),
+                                 stop_.get_token());
     if (!byte) {
       reasons +=
           (reasons.empty() ? "" : "; ") + place_of(sources[i]) + ": " + byte.error().message();

@@ -6,8 +6,12 @@
 namespace imsy::snapshotter {
 namespace {
 
-oci::Json json_of(const cas::PlaceTraffic::Sum& sum) {
-  return {{"requests", sum.requests}, {"bytes", sum.bytes}};
+oci::Json json_of(const oci::PlaceTraffic& traffic) {
+  oci::Json json = oci::Json::object();
+  for (const auto& [purpose, sum] : traffic) {
+    json[std::string(name_of(purpose))] = {{"requests", sum.requests}, {"bytes", sum.bytes}};
+  }
+  return json;
 }
 
 }  // namespace
@@ -22,13 +26,12 @@ std::string Stats::to_json() const {
   }
   oci::Json places = oci::Json::object();
   for (const auto& [place, one] : traffic) {
-    places[place] = {{"demand", json_of(one.demand)},
-                     {"startup", json_of(one.startup)},
-                     {"background", json_of(one.background)}};
+    places[place] = json_of(one);
   }
   const oci::Json json = {
-      {"bytes_fetched", bytes_fetched},   {"requests", requests}, {"bytes_copied", bytes_copied},
-      {"chunks_fetched", chunks_fetched}, {"places", places},     {"images", list}};
+      {"bytes_fetched", bytes_fetched},   {"requests", requests},   {"bytes_copied", bytes_copied},
+      {"chunks_fetched", chunks_fetched}, {"bytes_gap", bytes_gap}, {"bytes_broken", bytes_broken},
+      {"bytes_wrong", bytes_wrong},       {"places", places},       {"images", list}};
   return json.dump(1) + "\n";
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "oci/traffic.h"
 #include "snapshotter/node_images.h"
 
 namespace imsy::snapshotter {
@@ -20,7 +21,10 @@ struct Stats {
   std::uint64_t requests = 0;
   std::uint64_t bytes_copied = 0;  // chunks taken from other objects of the store
   std::uint64_t chunks_fetched = 0;
-  cas::TrafficByPlace traffic;
+  std::uint64_t bytes_gap = 0;  // as cas::FetchStats
+  std::uint64_t bytes_broken = 0;
+  std::uint64_t bytes_wrong = 0;
+  oci::TrafficByPlace traffic;
   std::vector<NodeImages::ImageStats> images;
 
   std::string to_json() const;

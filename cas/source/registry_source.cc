@@ -6,6 +6,15 @@
 namespace imsy::cas {
 namespace {
 
+oci::Purpose purpose_of(const BlobRange& range) {
+  switch (range.purpose) {
+    case Purpose::kDemand: return oci::Purpose::kDemand;
+    case Purpose::kStartup: return oci::Purpose::kStartup;
+    case Purpose::kFill: return oci::Purpose::kBackground;
+  }
+  return oci::Purpose::kOther;
+}
+
 class RegistrySource final : public BlobSource {
  public:
   RegistrySource(std::string name, std::shared_ptr<oci::Registry> registry,
@@ -32,7 +41,7 @@ class RegistrySource final : public BlobSource {
     };
     events.done = [receiver](const Status& status) { receiver->end(status); };
     return registry_->stream_range(range.blob, range.blob_size, range.offset, range.length,
-                                   std::move(events));
+                                   purpose_of(range), std::move(events));
   }
 
   Time usable_at() const override { return registry_->usable_at(); }

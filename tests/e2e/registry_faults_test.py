@@ -4,11 +4,13 @@ bytes or an error, the store keeps nothing wrong, and what the registry asks for
 
 import errno
 import hashlib
+import json
 import os
 
 from imsytest import check, env, images, imsy, oci
 from imsytest.faultreg import FaultyRegistry
 from imsytest.node import DirectNode
+from imsytest.process import run, wait_for
 from imsytest.sandbox import Sandbox
 
 SIZE = 32_000_000
@@ -99,6 +101,43 @@ def check_wrong_answers(box):
     check_store(node, image)
 
 
+def check_counts(node, registry, *purposes):
+    """What imsy has counted is what the registry has sent it; for nothing but these purposes."""
+    log = registry.log()
+    stats = wait_for(lambda: (now := node.snapshotter.stats())["requests"] == len(log) and now,
+                     "the last request to be counted")
+    sums = [(purpose, one) for place in stats["places"].values() for purpose, one in place.items()]
+    check.equal(set(purposes), {purpose for purpose, _ in sums}, "what was asked for")
+    check.equal(len(log), sum(one["requests"] for _, one in sums), "requests of all places")
+    sent = sum(one["sent"] for one in log)
+    check.equal((sent, sent), (stats["bytes_fetched"], sum(one["bytes"] for _, one in sums)),
+                "bytes received, and those of all places")
+    shown = json.loads(run([env.program("imsy"), "stat", "--json", "--root", node.snapshotter.root,
+                            "--state", node.snapshotter.state]).stdout)["traffic"]
+    check.equal((len(log), sent, stats["places"]),
+                (shown["requests"], shown["bytes"], shown["places"]), "what imsy stat shows")
+
+
+def check_breaks(box):
+    """Answers that break off anywhere, and one that drips: what has come is not asked for again."""
+    registry = FaultyRegistry(box, "breaks")
+    image = Image(box, registry, "breaks-image")
+    node = pulled(box, registry, "breaks-node", background_fill=False)
+    registry.forget()
+    faults = [{"cut": cut, "end": ("close", "reset")[cut % 2]} for cut in range(0, 500_000, 33_333)]
+    with node.mounted("large-imsy", "v1") as root:
+        for number, fault in enumerate([*faults, {"drip": 1}]):
+            registry.fault(method="GET", path=image.blob, times=1, **fault)
+            check.true(image.piece(number * STRIDE) == read_piece(root, number * STRIDE),
+                       f"what came in pieces: {fault}")
+        check.true(image.large == (root / "large").read_bytes(), "all of it")
+    check.true("answered EIO" not in node.snapshotter.log(), "no read has failed")
+    stats = node.snapshotter.stats()
+    check.true(stats["bytes_broken"] > 0, "what broke off is counted")
+    received = sum(one["sent"] for one in registry.log(path=image.blob))
+    check.true(received < 1.4 * SIZE, f"bytes of {SIZE}: {received}")
+
+
 def overlaps(requests):
     """How many of the requests were under way at the same time, at most."""
     ends = sorted([(one["began"], 1) for one in requests]
@@ -128,6 +167,7 @@ def check_tokens(box):
     check.equal(1, overlaps(tokens), "requests for tokens at the same time")
     refused = [one for one in registry.log(path=image.blob) if one["status"] == 401]
     check.true(len(refused) <= 2 * len(tokens), f"refusals: {len(refused)}")
+    check_counts(node, registry, "background", "manifest", "login")
 
 
 def check_signed_urls(box):
@@ -142,13 +182,14 @@ def check_signed_urls(box):
             check.true(image.piece(at) == read_piece(root, at), "behind a signed URL")
         expired = sum(one["status"] == 403 for one in registry.log(path=image.blob))
         check.true(expired >= 2, f"signatures that have expired: {expired}")
-        check.true(image.large == (root / "large").read_bytes(), "all of it, behind signed URLs")
     check.true("answered EIO" not in node.snapshotter.log(), "no read has failed")
+    check_counts(node, registry, "demand", "manifest")
 
 
 def test():
     with Sandbox("registry_faults") as box:
         check_wrong_answers(box)
+        check_breaks(box)
         check_tokens(box)
         check_signed_urls(box)
 

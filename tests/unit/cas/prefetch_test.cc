@@ -41,9 +41,7 @@ TEST_F(BackgroundTest, AStartUpProfileIsThereBeforeItIsRead) {
   while (source_->bytes() == 0) std::this_thread::yield();
   for (const char* path : {"file10", "file11", "file12"}) wait_until_present(*image, path);
   EXPECT_EQ(source_->requests(), 1u) << "neighbours share a request";
-  const auto traffic = fetcher_->traffic();
-  EXPECT_EQ(traffic.at("memory").startup.requests, 1u);
-  EXPECT_EQ(traffic.at("memory").startup.bytes, source_->bytes());
+  EXPECT_EQ(source_->log().front().purpose, Purpose::kStartup);
   image->prefetch(chunks_of({"file11"}));
   ASSERT_OK(read(*image, sample(), "file20"));
   EXPECT_EQ(source_->requests(), 2u) << "what is there is not fetched";

@@ -65,6 +65,16 @@ TEST(FrameStream, SaysWhatIsMissing) {
             (std::vector<std::uint32_t>{1, 2}));
   stream.take(ByteSpan(bytes).subspan(end_of(0), objects().frame(1).stored_size - 1), ignore_it);
   EXPECT_EQ(stream.missing().size(), 2u);
+  EXPECT_EQ(stream.unfinished(), objects().frame(1).stored_size - 1);
+}
+
+TEST(FrameStream, CountsWhatIsOfNoFrame) {
+  const Bytes& bytes = sample().blobs[0];
+  FrameStream stream(objects(), {0, 2}, {blob(), bytes.size(), 0, bytes.size()});
+  stream.take(bytes, [](std::uint32_t, const Bytes&) {});
+  EXPECT_TRUE(stream.missing().empty());
+  EXPECT_EQ(stream.between(),
+            bytes.size() - objects().frame(0).stored_size - objects().frame(2).stored_size);
 }
 
 // --- the fetcher

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/image_maker.h"
@@ -41,7 +42,7 @@ class StatTest : public ::testing::Test {
   }
 
   Ran stat(std::vector<std::string> more = {}) {
-    std::vector<std::string> args = {"stat", "--root", temp_ / "root"};
+    std::vector<std::string> args = {"stat", "--root", temp_ / "root", "--state", temp_ / "state"};
     args.insert(args.end(), more.begin(), more.end());
     return run_imsy(args);
   }
@@ -83,6 +84,36 @@ TEST_F(StatTest, CountsForPeople) {
   EXPECT_THAT(ran.out, HasSubstr("unowned              1         7 B"));
   EXPECT_THAT(ran.out, HasSubstr(resident_.manifest->digest().to_string() + "  resident "));
   EXPECT_THAT(ran.out, HasSubstr(partial_.manifest->digest().to_string() + "  not resident "));
+}
+
+TEST_F(StatTest, SaysWhatTheDaemonHasFetched) {
+  EXPECT_FALSE(nlohmann::json::parse(stat({"--json"}).out).contains("traffic"));
+  std::filesystem::create_directory(temp_ / "state");
+  std::ofstream(temp_ / "state" / "stats.json") << R"({
+    "bytes_fetched": 3500, "requests": 5, "bytes_gap": 10, "bytes_broken": 20, "bytes_wrong": 30,
+    "places": {"http://mirror/v2/app": {"demand": {"requests": 2, "bytes": 1500},
+                                        "login": {"requests": 3, "bytes": 2000}}}})";
+  const auto json = nlohmann::json::parse(stat({"--json"}).out)["traffic"];
+  EXPECT_EQ(json["requests"], 5);
+  EXPECT_EQ(json["bytes"], 3500);
+  EXPECT_EQ(json["bytes_gap"], 10);
+  EXPECT_EQ(json["bytes_broken"], 20);
+  EXPECT_EQ(json["bytes_wrong"], 30);
+  EXPECT_EQ(json["places"]["http://mirror/v2/app"]["login"]["bytes"], 2000);
+  const std::string text = stat().out;
+  EXPECT_THAT(text, HasSubstr("requests             5      3.5 kB  received"));
+  EXPECT_THAT(text, HasSubstr("  http://mirror/v2/app\n    demand"));
+  EXPECT_THAT(text, HasSubstr("30 B  of these, not what"));
+}
+
+TEST_F(StatTest, RefusesNumbersThatAreNone) {
+  std::filesystem::create_directory(temp_ / "state");
+  for (const char* text : {"", "[]", R"({"requests": -1})", R"({"requests": 1})"}) {
+    std::ofstream(temp_ / "state" / "stats.json") << text;
+    const Ran ran = stat();
+    EXPECT_EQ(ran.code, kExitFailed) << text;
+    EXPECT_THAT(ran.err, HasSubstr("stats.json")) << text;
+  }
 }
 
 TEST_F(StatTest, RefusesArgumentsThatItDoesNotKnow) {

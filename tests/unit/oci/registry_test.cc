@@ -30,7 +30,7 @@ class RegistryTest : public ::testing::Test {
   Result<std::string> range(Registry& registry, const Digest& blob, std::uint64_t blob_size,
                             std::uint64_t offset, std::uint64_t length) {
     std::promise<Result<Bytes>> answer;
-    registry.read_range(blob, blob_size, offset, length,
+    registry.read_range(blob, blob_size, offset, length, Purpose::kOther,
                         [&](Result<Bytes> bytes) { answer.set_value(std::move(bytes)); });
     IMSY_TRY_ASSIGN(const Bytes bytes, answer.get_future().get());
     return std::string(as_text(bytes));
@@ -86,7 +86,7 @@ TEST_F(RegistryTest, RefusesRangesOutsideOfTheBlob) {
   http_.call_after(std::chrono::milliseconds(0),
                    [&] { expected.set_value(std::this_thread::get_id()); });
   std::promise<std::thread::id> seen;
-  registry->read_range(blob_, 1000, 0, 0,
+  registry->read_range(blob_, 1000, 0, 0, Purpose::kOther,
                        [&](const Result<Bytes>&) { seen.set_value(std::this_thread::get_id()); });
   EXPECT_EQ(seen.get_future().get(), expected.get_future().get());
 }
@@ -238,13 +238,14 @@ TEST_F(RegistryTest, RetryAfterHoldsBackEveryRequest) {
   });
   const auto begin = std::chrono::steady_clock::now();
   std::promise<Result<Bytes>> answer;
-  registry->read_range(blob_, 1000, 0, 5,
+  registry->read_range(blob_, 1000, 0, 5, Purpose::kOther,
                        [&](Result<Bytes> first) { answer.set_value(std::move(first)); });
   std::vector<std::promise<void>> others(6);
   EXPECT_TRUE(answer.get_future().get());
   for (std::size_t i = 0; i < others.size(); ++i) {
     (i % 2 == 0 ? registry : elsewhere)
-        ->read_range(blob_, 1000, 0, 5, [&, i](const Result<Bytes>&) { others[i].set_value(); });
+        ->read_range(blob_, 1000, 0, 5, Purpose::kOther,
+                     [&, i](const Result<Bytes>&) { others[i].set_value(); });
   }
   for (auto& other : others) other.get_future().wait();
   EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(990));
@@ -290,8 +291,9 @@ TEST_F(RegistryTest, ARangeCanBeCancelled) {
                 });
   auto registry = open(options_for(server_));
   std::promise<Result<Bytes>> answer;
-  const Registry::Cancel cancel = registry->read_range(
-      blob_, 1000, 0, 100, [&](Result<Bytes> bytes) { answer.set_value(std::move(bytes)); });
+  const Registry::Cancel cancel =
+      registry->read_range(blob_, 1000, 0, 100, Purpose::kOther,
+                           [&](Result<Bytes> bytes) { answer.set_value(std::move(bytes)); });
   registry = nullptr;
   cancel();
   const auto bytes = answer.get_future().get();
@@ -320,7 +322,7 @@ TEST_F(RegistryTest, ClosingTheClientAnswersPendingRanges) {
     auto registry = Registry::open(http, options_for(server_));
     ASSERT_TRUE(registry);
     for (auto& answer : answers) {
-      (*registry)->read_range(blob_, 1000, 0, 5, [&](const Result<Bytes>& result) {
+      (*registry)->read_range(blob_, 1000, 0, 5, Purpose::kOther, [&](const Result<Bytes>& result) {
         answer.set_value(result ? Errc::kInternal : result.error().code());
       });
     }
@@ -706,7 +708,7 @@ TEST_F(RegistryTest, ManyRequestsShareOneToken) {
                   [token](const FakeRequest&, FakeResponse&) { token->pass(); });
     std::vector<std::promise<bool>> answers(kRequests);
     for (auto& answer : answers) {
-      registry->read_range(blob_, 1000, 0, 5, [&](const Result<Bytes>& result) {
+      registry->read_range(blob_, 1000, 0, 5, Purpose::kOther, [&](const Result<Bytes>& result) {
         answer.set_value(result.has_value());
       });
     }
