@@ -11,10 +11,9 @@
 //   * Headers: at most 64 KiB, 128 lines and 10 interim answers; more is kInvalid. Trailers are
 //     dropped. "Accept-Encoding: identity" is always sent.
 //   * At most `connections_per_host` connections to one origin are open, and are kept for what
-//   comes
-//     next. Where HTTP/2 is offered, transfers share one as far as it carries them, 32 at a time or
-//     `connections_per_host`, whichever is more; else each has one. What finds no room waits its
-//     turn in the order of start(). A paused transfer keeps its place.
+//     comes next. Where HTTP/2 is offered, transfers share one as far as it carries them, 32 at a
+//     time or `connections_per_host`, whichever is more; else each has one. What finds no room
+//     waits its turn in the order of start(). A paused transfer keeps its place.
 //   * TLS 1.2 or newer; certificates and host names are checked unless the request's Tls says
 //     otherwise. Sockets are close-on-exec.
 //   * What each answer shows of its origin is kept: failures, Retry-After, round trip, bandwidth.

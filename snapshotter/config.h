@@ -31,7 +31,7 @@ struct Config {
   cas::StoreOptions store = {.free_floor_percent = 10};
   unsigned connections_per_host = 16;
   std::uint64_t scrub_rate = 8u << 20;  // bytes a second; 0: never
-  std::uint64_t background_rate = 0;  // bytes/s of the background; 0: no limit
+  std::uint64_t background_rate = 0;    // bytes/s of the background; 0: no limit
   std::vector<RegistryConfig> registries;
 };
 
