@@ -11,8 +11,7 @@
 //   * All requests together bring at most `bytes_max` that are not processed yet; the background
 //     leaves a quarter of that to readers. One that is larger goes alone.
 //   * While readers wait for a host or are being served by it, no fill begins there, and one that
-//   is
-//     under way is cut when what it has still to bring takes longer than 100 ms or three round
+//     is under way is cut when what it has still to bring takes longer than 100 ms or three round
 //     trips, whichever is longer; longer than three round trips when a reader lacks its slot.
 //   * The background uses `rate` bytes/s at most, over any second or two. Readers are counted, but
 //     do not wait.

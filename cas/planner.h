@@ -2,8 +2,7 @@
 // will do. docs/fetching.md explains the model.
 //
 //   * A chunk that another object has is copied. A frame that is fetched brings all its chunks, so
-//   a
-//     fill copies only where that spares the whole frame.
+//     a fill copies only where that spares the whole frame.
 //   * Frames share a request when the bytes between them cost no more than another request.
 //   * A request is so long that it keeps the link busy, and so short that who waits for its last
 //     frame, or for the link, does not wait long.
