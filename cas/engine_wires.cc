@@ -121,13 +121,14 @@ void Engine::hurry(const ImagePtr& image, const std::vector<std::uint32_t>& chun
 bool Engine::comes_late(Dispatch::Id id, const Request& request,
                         const std::vector<std::uint32_t>& chunks) {
   const cdc::Objects& objects = request.image->manifest->objects();
-  return std::any_of(chunks.begin(), chunks.end(), [&](std::uint32_t chunk) {
+  for (const std::uint32_t chunk : chunks) {
     const std::uint32_t index = objects.frame_of_chunk(chunk);
-    if (!std::binary_search(request.frames.begin(), request.frames.end(), index)) return false;
+    if (!std::binary_search(request.frames.begin(), request.frames.end(), index)) continue;
     const cdc::Frame& frame = objects.frame(index);
-    return dispatch_.outlasts_reader(
-        id, frame.stored_offset + frame.stored_size - request.range().offset);
-  });
+    const std::uint64_t end = frame.stored_offset + frame.stored_size - request.range().offset;
+    if (dispatch_.outlasts_reader(id, end)) return true;
+  }
+  return false;
 }
 
 // Nothing of it is on the wire or in memory any more.

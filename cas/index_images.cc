@@ -211,9 +211,10 @@ Status Index::change_image(const Digest& manifest, const char* sql, std::int64_t
 
 Result<std::optional<Digest>> Index::shrink_next() {
   MutexLock lock(write_mu_);
+  Writer& writer = *writer_;
   std::optional<Digest> shrunk;
   IMSY_TRY(durably([&]() -> Status {
-    IMSY_TRY_ASSIGN(auto shrink, writer_->database.prepare(kShrinkNext));
+    IMSY_TRY_ASSIGN(auto shrink, writer.database.prepare(kShrinkNext));
     IMSY_TRY_ASSIGN(const bool row, shrink.step());
     if (!row) return {};
     IMSY_TRY_ASSIGN(shrunk, shrink.digest(0));
@@ -354,11 +355,12 @@ Status Index::drop_stale_chunks() {
 
 Status Index::drop_dangling_rows() {
   MutexLock lock(write_mu_);
+  Writer& writer = *writer_;
   return durably([&]() -> Status {
     IMSY_TRY(
-        writer_->database.run("DELETE FROM access WHERE object NOT IN (SELECT row FROM object);"
-                              "DELETE FROM owner WHERE object NOT IN (SELECT row FROM object) OR "
-                              "image NOT IN (SELECT row FROM image)"));
+        writer.database.run("DELETE FROM access WHERE object NOT IN (SELECT row FROM object);"
+                            "DELETE FROM owner WHERE object NOT IN (SELECT row FROM object) OR "
+                            "image NOT IN (SELECT row FROM image)"));
     return {};
   });
 }
@@ -366,14 +368,14 @@ Status Index::drop_dangling_rows() {
 Status Index::adopt(unsigned first, const std::vector<Layout::ObjectFile>& files) {
   MutexLock lock(write_mu_);
   Writer& writer = *writer_;
-  const auto [from, to] = keys_from(first);
+  const auto keys = keys_from(first);
   const auto work = [&]() -> Status {
     // A crash before this is on the disk makes the next start do it again.
     IMSY_TRY_ASSIGN(auto transaction, Transaction::begin(writer.database));
     std::unordered_set<cdc::ObjectId> known;
     IMSY_TRY_ASSIGN(auto list, writer.database.prepare("SELECT id FROM object WHERE id >= ?1 AND "
                                                        "id < ?2 AND state > 0"));
-    list.bind(1, ByteSpan(from)).bind(2, ByteSpan(to));
+    list.bind(1, ByteSpan(keys.first)).bind(2, ByteSpan(keys.second));
     for (;;) {
       IMSY_TRY_ASSIGN(const bool row, list.step());
       if (!row) break;

@@ -118,7 +118,7 @@ Sources::Step Sources::none_left(Attempt& attempt, Time usable_at, Urgency urgen
 // The outage begins or, as the attempt has found out, goes on.
 void Sources::suffer(Attempt& attempt, Time usable_at, Time now) {
   if (!outage_ || attempt.probing) {
-    if (!outage_) outage_.emplace();
+    if (!outage_) outage_ = Outage();
     const Time at_least = usable_at == Time::max() ? now : usable_at;
     const unsigned rounds = outage_->rounds++;
     outage_->demand_until = std::max(at_least, now + demand_pauses_.length(rounds));
