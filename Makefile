@@ -63,7 +63,9 @@ style:          ## what can be checked without building
 	tests/tidy_test.py
 tidy: deps all style
 	run-clang-tidy -quiet -p build/dev -j$(JOBS) "^$(CURDIR)/(?!build/|\.cache/)"
-install: all
-	cmake --install build/dev --prefix $(PREFIX)
+install:        ## to PREFIX, with all optimisation
+	cmake --preset release
+	cmake --build build/release -j$(JOBS) --target programs
+	cmake --install build/release --prefix $(PREFIX)
 clean:          ## remove what was built; .cache stays (remove it by hand)
 	rm -rf build

@@ -44,7 +44,7 @@ Status parse_first(std::string_view line) {
   const auto words = split(line);
   if (words.size() != 2 || words[0] != kFirstWord) return wrong(1, "must be \"imsy-anchor 1\"");
   if (words[1] != kVersion) {
-    return wrong(1, "format version " + quoted(words[1].substr(0, 20)) +
+    return wrong(1, "format version " + in_quotes(words[1].substr(0, 20)) +
                         " is unknown, this program knows version 1: use a newer imsy");
   }
   return {};

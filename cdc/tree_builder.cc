@@ -47,7 +47,7 @@ class TreeBuild {
 Error TreeBuild::wrong(std::string_view what) const {
   std::string path = tree_.path_of(directory_);
   if (!path.empty()) path += '/';
-  return Error(Errc::kInvalid, quoted(path + name_) + ": " + std::string(what));
+  return Error(Errc::kInvalid, in_quotes(path + name_) + ": " + std::string(what));
 }
 
 // Appends to the texts of the tree, whose offsets have 32 bits.
@@ -158,7 +158,7 @@ Result<Tree> TreeBuild::run(std::vector<std::uint32_t>* object_order) {
     if (node.attributes.type == NodeType::kDirectory) {
       IMSY_TRY(add_entries(i));
     } else if (!node.children.empty()) {
-      return Error(Errc::kInvalid, quoted(node.children.front().name) +
+      return Error(Errc::kInvalid, in_quotes(node.children.front().name) +
                                        ": stands in something that is no directory");
     }
   }

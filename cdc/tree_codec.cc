@@ -215,7 +215,8 @@ Status TreeCodec::decode_names(ColumnReader& reader, const Counts& counts, Tree&
   tree.texts_.reserve(names.size() - counts.entries);
   for (Entry& entry : tree.entries_) {
     const std::string_view name = names.text();
-    if (!is_legal_name(name)) return corrupt("illegal name " + quoted(name.substr(0, kNameLimit)));
+    if (!is_legal_name(name))
+      return corrupt("illegal name " + in_quotes(name.substr(0, kNameLimit)));
     entry.name_offset = static_cast<std::uint32_t>(tree.texts_.size());
     entry.name_size = static_cast<std::uint16_t>(name.size());
     tree.texts_ += name;

@@ -10,7 +10,7 @@ constexpr std::uint32_t kNobody = 0xffffffff;  // (uid_t)-1 means "no change" to
 constexpr std::uint32_t kSecond = 1'000'000'000;
 
 Error wrong(const std::string& path, std::string_view what) {
-  return Error(Errc::kInvalid, quoted(path) + ": " + std::string(what));
+  return Error(Errc::kInvalid, in_quotes(path) + ": " + std::string(what));
 }
 
 std::string join(const std::string& directory, std::string_view name) {
@@ -64,9 +64,9 @@ std::string check_xattrs(std::span<const Xattr> xattrs) {
   std::size_t values = 0;
   for (std::size_t i = 0; i < xattrs.size(); ++i) {
     const Xattr& xattr = xattrs[i];
-    if (!is_legal_xattr(xattr.name)) return "xattr " + quoted(xattr.name) + " is not allowed";
+    if (!is_legal_xattr(xattr.name)) return "xattr " + in_quotes(xattr.name) + " is not allowed";
     if (i > 0 && xattrs[i - 1].name >= xattr.name) {
-      return "xattr " + quoted(xattr.name) + " is not in order, or there twice";
+      return "xattr " + in_quotes(xattr.name) + " is not in order, or there twice";
     }
     names += xattr.name.size() + 1;
     values += xattr.value.size();
@@ -107,7 +107,7 @@ Status check_names(const Tree& tree) {
     for (const Entry& entry : tree.entries_of(tree.inode(d))) {
       const std::string_view name = tree.name(entry);
       const auto path = [&] { return join(tree.path_of(d), name); };
-      if (!is_legal_name(name)) return wrong(path(), "illegal name " + quoted(name));
+      if (!is_legal_name(name)) return wrong(path(), "illegal name " + in_quotes(name));
       if (name == previous) return wrong(path(), "the name is there twice");
       if (name < previous) return wrong(path(), "the name is not in order");
       previous = name;
@@ -146,7 +146,7 @@ Status check_tree(const Tree& tree) {
   return check_inodes(tree);
 }
 
-std::string quoted(std::string_view bytes) {
+std::string in_quotes(std::string_view bytes) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text = "\"";
   for (const char c : bytes) {

@@ -17,6 +17,6 @@ Status check_tree(const Tree& tree);
 
 // `bytes` in double quotes for a message: control characters, quotes, backslashes and non-ASCII
 // bytes as \xNN, so that a hostile name can neither forge a log line nor break a terminal.
-std::string quoted(std::string_view bytes);
+std::string in_quotes(std::string_view bytes);
 
 }  // namespace imsy::cdc

@@ -1,5 +1,6 @@
 #include "cli/profile.h"
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <vector>
 

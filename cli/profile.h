@@ -3,7 +3,6 @@
 // Threads: any.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <ostream>
 #include <span>
@@ -12,6 +11,10 @@
 #include "cdc/profile.h"
 #include "common/digest.h"
 #include "common/result.h"
+
+namespace CLI {
+class App;
+}
 
 namespace imsy::cli {
 

@@ -20,7 +20,7 @@ constexpr std::size_t kPathMax = 4095;
 constexpr std::size_t kXattrsMax = 64u << 10;
 
 // A name for messages: control characters and bytes beyond ASCII are escaped, long names cut.
-std::string quoted(std::string_view name) {
+std::string in_quotes(std::string_view name) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string text = "\"";
   for (const char c : name.substr(0, 200)) {
@@ -37,7 +37,7 @@ std::string quoted(std::string_view name) {
 }
 
 Error refuse(const Header& header, const std::string& why) {
-  return Error(Errc::kInvalid, "entry " + quoted(header.name) + ": " + why);
+  return Error(Errc::kInvalid, "entry " + in_quotes(header.name) + ": " + why);
 }
 Error refuse(const Header& header, const Error& why) {
   return refuse(header, why.message());
@@ -230,15 +230,16 @@ Status LayerTree::hide(InodeId parent, std::string_view name) {
 Status LayerTree::apply_hard_link(InodeId parent, std::string_view name, const Header& header) {
   auto target = find_link_target(header.link);
   if (!target) {
-    return refuse(header, "hard link to " + quoted(header.link) + ": " + target.error().message());
+    return refuse(header,
+                  "hard link to " + in_quotes(header.link) + ": " + target.error().message());
   }
   Inode& inode = inodes_[target->inode];
   if (inode.type == NodeType::kDirectory) {
-    return refuse(header, "hard link to " + quoted(header.link) + ", which is a directory");
+    return refuse(header, "hard link to " + in_quotes(header.link) + ", which is a directory");
   }
   if (inodes_[parent].directory->children.contains(name) && target->parent == parent &&
       target->name == name) {
-    return refuse(header, "hard link to " + quoted(header.link) + ", which is itself");
+    return refuse(header, "hard link to " + in_quotes(header.link) + ", which is itself");
   }
   IMSY_TRY(set_attributes(inode, header));
   replace(parent, name, target->inode);
@@ -301,10 +302,10 @@ Status LayerTree::set_attributes(Inode& inode, const Header& header) {
       continue;
     }
     if (name.size() > kNameMax || value.size() > kXattrsMax) {
-      return refuse(header, "extended attribute " + quoted(name) + " is too large");
+      return refuse(header, "extended attribute " + in_quotes(name) + " is too large");
     }
     if (!cdc::is_legal_xattr(name)) {
-      return refuse(header, "extended attribute " + quoted(name) +
+      return refuse(header, "extended attribute " + in_quotes(name) +
                                 " is not in user.*, security.* or system.*, and no image may "
                                 "carry others; remove it");
     }
@@ -410,7 +411,8 @@ Result<LayerTree::InodeId> LayerTree::step_into(Walk& walk, std::string_view nam
   if (found == children.end() || unseen) {
     if (implied_by == nullptr) return Error(Errc::kNotFound, "there is no such directory");
     if (name.starts_with(kWhiteoutPrefix)) {  // it would be one in the layer that is written
-      return Error(Errc::kInvalid, "a symlink in its path leads into a whiteout, " + quoted(name));
+      return Error(Errc::kInvalid,
+                   "a symlink in its path leads into a whiteout, " + in_quotes(name));
     }
     IMSY_TRY_ASSIGN(const InodeId made, new_implied_directory(*implied_by));
     inodes_[current].directory->children.insert_or_assign(std::string(name),
@@ -430,7 +432,7 @@ Result<LayerTree::InodeId> LayerTree::step_into(Walk& walk, std::string_view nam
     return current;
   }
   if (inode.type != NodeType::kDirectory) {
-    return Error(Errc::kInvalid, quoted(name) + " in its path is not a directory");
+    return Error(Errc::kInvalid, in_quotes(name) + " in its path is not a directory");
   }
   if (implied_by != nullptr && found->second.touched_in < layer_) {
     found->second.touched_in = layer_;

@@ -20,6 +20,8 @@
 #include "common/digest.h"
 #include "common/result.h"
 
+extern template class nlohmann::basic_json<>;  // made in json.cc, not in every file anew
+
 namespace imsy::oci {
 
 using Json = nlohmann::json;  // keys in sorted order: our documents are deterministic

@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+template class nlohmann::basic_json<>;
+
 namespace imsy::oci {
 namespace {
 

@@ -3,11 +3,14 @@
 // Threads: one; the HTTP client has its own.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <stop_token>
 
 #include "cli/run.h"
 #include "common/result.h"
+
+namespace CLI {
+class App;
+}
 
 namespace imsy::cli::image {
 

@@ -140,7 +140,7 @@ Result<RawHeader> parse_block(std::string_view block) {
   return raw;
 }
 
-std::string quoted(std::string_view name) {
+std::string in_quotes(std::string_view name) {
   constexpr std::size_t kShown = 200;
   std::string text = "\"";
   for (const char c : name.substr(0, kShown)) {

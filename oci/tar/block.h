@@ -84,6 +84,6 @@ Checksums checksums(std::string_view block);
 std::string_view until_nul(std::string_view text);
 
 // `name` for a message: in quotes, strange bytes as \xNN, cut when long.
-std::string quoted(std::string_view name);
+std::string in_quotes(std::string_view name);
 
 }  // namespace imsy::oci::tar

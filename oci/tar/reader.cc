@@ -144,7 +144,7 @@ struct Reader::Impl {
 };
 
 Error Reader::Impl::fail(Errc code, std::string_view what) const {
-  const std::string name = entry_name.empty() ? "" : " " + quoted(entry_name);
+  const std::string name = entry_name.empty() ? "" : " " + in_quotes(entry_name);
   return Error(code, "tar entry" + name + " at byte " + std::to_string(entry_offset) + ": " +
                          std::string(what));
 }
@@ -341,7 +341,8 @@ Status Reader::Impl::start_entry(RawHeader& raw, Pending& pending, Header& heade
   entry_name = raw.name;
   for (const auto& [key, value] : pending.records) {
     if (!value.empty() && !apply_record(key, value, raw)) {
-      return fail(Errc::kCorrupt, "the value of its pax record " + quoted(key) + " is malformed");
+      return fail(Errc::kCorrupt,
+                  "the value of its pax record " + in_quotes(key) + " is malformed");
     }
   }
   if (!pending.name.empty()) raw.name = pending.name;
@@ -356,7 +357,7 @@ Status Reader::Impl::start_entry(RawHeader& raw, Pending& pending, Header& heade
   const auto type = type_of(raw.type);
   if (!type) {
     return fail(Errc::kInvalid,
-                "its type " + quoted(std::string_view(&raw.type, 1)) + " is unknown");
+                "its type " + in_quotes(std::string_view(&raw.type, 1)) + " is unknown");
   }
   header = Header();
   header.type = *type;

@@ -43,7 +43,7 @@ constexpr std::uint64_t octal_max(Field where) {
 }
 
 Error refuse(const Header& header, std::string_view what) {
-  return Error(Errc::kInvalid, "tar entry " + quoted(header.name) + ": " + std::string(what));
+  return Error(Errc::kInvalid, "tar entry " + in_quotes(header.name) + ": " + std::string(what));
 }
 
 // A record with one of these keys would contradict the header's own members.
@@ -93,7 +93,7 @@ Status check_numbers(const Header& header) {
 Result<Records> extended_records(const Header& header) {
   Records records;
   for (const auto& [key, value] : header.records) {
-    if (is_reserved(key)) return refuse(header, "the record " + quoted(key) + " is reserved");
+    if (is_reserved(key)) return refuse(header, "the record " + in_quotes(key) + " is reserved");
     records[key] = value;
   }
   for (const auto& [name, value] : header.xattrs) {
@@ -109,7 +109,7 @@ Result<Records> extended_records(const Header& header) {
                           static_cast<std::uint64_t>(header.mtime_s) <= octal_max(kMtime);
   if (!plain_time) records["mtime"] = format_time({header.mtime_s, header.mtime_ns});
   for (const auto& [key, value] : records) {
-    if (!valid_record(key, value)) return refuse(header, "pax cannot carry " + quoted(key));
+    if (!valid_record(key, value)) return refuse(header, "pax cannot carry " + in_quotes(key));
   }
   return records;
 }
