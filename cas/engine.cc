@@ -220,13 +220,14 @@ std::uint64_t Engine::wait_for(const ImagePtr& image, Bytes buffer,
     (in_flight_.join(image->key(part.chunk), waiter) ? start : joined).push_back(part.chunk);
   }
   if (!start.empty()) {
-    work_.submit(Urgency::kDemand,
-                 [self = shared_from_this(), image, start] { self->plan(image, start); });
+    work_.submit(Urgency::kDemand, [self = shared_from_this(), image, start] {
+      self->plan(image, start, As::kFirst);
+    });
   }
   if (!joined.empty()) {
     readers_seen_ = Sources::Clock::now();
     work_.submit(Urgency::kDemand,
-                 [self = shared_from_this(), image, joined] { self->hurry(image, joined); });
+                 [self = shared_from_this(), image, joined] { self->hurry(*image, joined); });
   }
   return id;
 }
@@ -266,26 +267,34 @@ void Engine::cancel(std::uint64_t id) {
 
 // --- chunks
 
-// Chunks that `image` is to bring, because somebody waits for them.
-void Engine::plan(const ImagePtr& image, const std::vector<std::uint32_t>& chunks) {
+// Chunks that `image` is to bring, because somebody waits for them. Since it was the first to want
+// one, the request of another image may have begun to bring it with its frame.
+void Engine::plan(const ImagePtr& image, const std::vector<std::uint32_t>& chunks, As as) {
   std::vector<std::uint32_t> rest;
+  std::vector<std::uint32_t> left;
   for (const std::uint32_t chunk : chunks) {
     const WantKey key = image->key(chunk);
     if (!in_flight_.is_awaited(key)) {
       settle(in_flight_.give_up(key, image.get(), InFlight::Why::kDone), cancelled(kImageGone));
-    } else if (!find_locally(image, chunk)) {
+    } else if (find_locally(image, chunk)) {
+      continue;
+    } else if (as == As::kFirst && in_flight_.leave_to_others(key, image.get())) {
+      left.push_back(chunk);
+    } else {
       rest.push_back(chunk);
     }
   }
   if (!rest.empty()) request_chunks(image, rest);
+  if (!left.empty()) hurry(*image, left);
 }
 
 // Acts on what became of a chunk that an image does not bring.
 void Engine::settle(const InFlight::Outcome& outcome, const Error& error) {
   for (const Waiter& waiter : outcome.failed) end_read(waiter.read, error);
   for (const Target& target : outcome.restart) {
-    work_.submit(Urgency::kDemand,
-                 [self = shared_from_this(), target] { self->plan(target.image, {target.chunk}); });
+    work_.submit(Urgency::kDemand, [self = shared_from_this(), target] {
+      self->plan(target.image, {target.chunk}, As::kHelper);
+    });
   }
 }
 
@@ -315,12 +324,14 @@ Status Engine::put(ImageState& image, std::uint32_t chunk, ByteSpan raw,
   return done;
 }
 
-Status Engine::put_as(const ImageState& image, std::uint32_t chunk, ByteSpan raw,
+Status Engine::put_as(ImageState& image, std::uint32_t chunk, ByteSpan raw,
                       const std::string& trust_domain) {
   const cdc::Objects& objects = image.manifest->objects();
   const std::uint32_t object = objects.object_of_chunk(chunk);
   IMSY_TRY_ASSIGN(const auto opened, objects_.open(*image.manifest, object, trust_domain));
-  return store_.put_chunk(*opened, chunk - objects.first_chunk(object), raw);
+  IMSY_TRY(store_.put_chunk(*opened, chunk - objects.first_chunk(object), raw));
+  if (trust_domain == image.trust_domain() && opened->complete()) image.complete[object] = true;
+  return {};
 }
 
 void Engine::note_put(const Status& status) {

@@ -86,7 +86,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void end_read(const ReadPtr& read, Result<Bytes> result);
   void end_read_later(const ReadPtr& read, const Error& error);
   void settle(const InFlight::Outcome& outcome, const Error& error);
-  void plan(const ImagePtr& image, const std::vector<std::uint32_t>& chunks);
+  enum class As { kFirst, kHelper };  // who was the first to want it, or takes it over
+  void plan(const ImagePtr& image, const std::vector<std::uint32_t>& chunks, As as);
   bool find_locally(const ImagePtr& image, std::uint32_t chunk);
   // What became of bytes that were taken for a chunk's.
   enum class Fate { kWrong, kKept, kNotKept };
@@ -96,7 +97,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
                const std::string& trust_domain);
   // Into the image's object, for those whose bytes they are and for those who may read the image.
   Status put(ImageState& image, std::uint32_t chunk, ByteSpan raw, const std::string& trust_domain);
-  Status put_as(const ImageState& image, std::uint32_t chunk, ByteSpan raw,
+  Status put_as(ImageState& image, std::uint32_t chunk, ByteSpan raw,
                 const std::string& trust_domain);
   void note_put(const Status& status);
   void count(ImageState& image, Got got, std::size_t bytes);
@@ -132,8 +133,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void move_wires();
   void wires_changed();
   void transmit(const RequestPtr& request, const std::shared_ptr<BlobSource>& place);
-  void hurry(const ImagePtr& image, const std::vector<std::uint32_t>& chunks);
-  bool comes_late(Dispatch::Id id, const Request& request, const std::vector<std::uint32_t>& chunks)
+  void hurry(const ImageState& image, const std::vector<std::uint32_t>& chunks);
+  bool comes_late(Dispatch::Id id, const Request& request, const WantKeys& keys)
       IMSY_REQUIRES(wires_mu_);
   void forget_wire(const Request& request);
   void cancel_wires(const ImageState* image);
@@ -156,6 +157,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   // --- the background fill: engine_fill.cc
   void begin_fill(const ImagePtr& image);
+  static void look_at_all(ImageState& image);
   void advance_fill(const ImagePtr& image);
   void pump_fill();
   void step_fill(const ImagePtr& image);

@@ -36,10 +36,14 @@ void Engine::fill(const ImagePtr& image, std::function<void(Status)> done) {
   if (start) submit(Urgency::kBackground, &Engine::begin_fill, image);
 }
 
+void Engine::look_at_all(ImageState& image) {
+  for (auto& complete : image.complete) complete = false;
+}
+
 void Engine::begin_fill(const ImagePtr& image) {
   const auto resident = store_.is_resident(image->manifest->digest());
   if (resident && *resident) return end_fill(image, {});
-  image->complete.assign(image->manifest->objects().count(), false);
+  look_at_all(*image);
   {
     MutexLock lock(image->mu);
     image->fill.cursor = 0;
@@ -249,7 +253,7 @@ void Engine::fill_request_over(const RequestPtr& request) {
   if (request->not_kept) {
     fill_failed(image, request->frames.front(),
                 Error(Errc::kNoSpace, "the store cannot keep what is fetched"));
-  } else if (!request->damaged) {
+  } else if (request->answered && !request->damaged) {
     fill_worked(image);
   }
   {
@@ -335,7 +339,7 @@ void Engine::mark_resident(const ImagePtr& image) {
   const Status marked = store_.mark_resident(*image->manifest);
   if (marked) return end_fill(image, {});
   // An object may have turned out to be damaged meanwhile: all are looked at again.
-  image->complete.assign(image->complete.size(), false);
+  look_at_all(*image);
   {
     MutexLock lock(image->mu);
     image->fill.ending = false;

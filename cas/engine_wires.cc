@@ -95,17 +95,19 @@ void Engine::transmit(const RequestPtr& request, const std::shared_ptr<BlobSourc
   cancel();
 }
 
-// Readers have joined requests for these chunks. What the background has not asked for yet, or
-// would bring too late, readers ask for themselves.
-void Engine::hurry(const ImagePtr& image, const std::vector<std::uint32_t>& chunks) {
+// Readers have joined requests for these chunks, of their image or of another. What the background
+// has not asked for yet, or would bring too late, readers ask for themselves.
+void Engine::hurry(const ImageState& image, const std::vector<std::uint32_t>& chunks) {
+  WantKeys keys;
+  for (const std::uint32_t chunk : chunks) keys.insert(image.key(chunk));
   std::vector<Wire> dropped;  // let go without the lock
   std::vector<BlobSource::Cancel> cut;
   {
     MutexLock lock(wires_mu_);
     for (auto& [id, wire] : wires_) {
       const Request& request = *wire.request;
-      const bool background = request.image == image && request.purpose != Purpose::kDemand;
-      if (!background || wire.unwanted || !comes_late(id, request, chunks)) continue;
+      const bool background = request.purpose != Purpose::kDemand;
+      if (!background || wire.unwanted || !comes_late(id, request, keys)) continue;
       if (wire.place != nullptr) {
         dropped.push_back(std::move(wire));
       } else {
@@ -118,17 +120,17 @@ void Engine::hurry(const ImagePtr& image, const std::vector<std::uint32_t>& chun
   for (const Wire& wire : dropped) on_break(wire.request, wire.request->frames);
 }
 
-bool Engine::comes_late(Dispatch::Id id, const Request& request,
-                        const std::vector<std::uint32_t>& chunks) {
+bool Engine::comes_late(Dispatch::Id id, const Request& request, const WantKeys& keys) {
   const cdc::Objects& objects = request.image->manifest->objects();
-  for (const std::uint32_t chunk : chunks) {
-    const std::uint32_t index = objects.frame_of_chunk(chunk);
-    if (!std::binary_search(request.frames.begin(), request.frames.end(), index)) continue;
+  const std::uint64_t begin = request.range().offset;
+  return std::any_of(request.frames.begin(), request.frames.end(), [&](std::uint32_t index) {
+    const auto chunks = objects.chunks_in_frame(index);
+    const bool wanted = std::any_of(chunks.begin(), chunks.end(), [&](std::uint32_t chunk) {
+      return keys.contains(request.image->key(chunk));
+    });
     const cdc::Frame& frame = objects.frame(index);
-    const std::uint64_t end = frame.stored_offset + frame.stored_size - request.range().offset;
-    if (dispatch_.outlasts_reader(id, end)) return true;
-  }
-  return false;
+    return wanted && dispatch_.outlasts_reader(id, frame.stored_offset + frame.stored_size - begin);
+  });
 }
 
 // Nothing of it is on the wire or in memory any more.

@@ -33,6 +33,8 @@ struct WantKeyHash {
   }
 };
 
+using WantKeys = std::unordered_set<WantKey, WantKeyHash>;
+
 // Where a chunk's bytes belong.
 struct Target {
   std::shared_ptr<ImageState> image;
@@ -132,6 +134,7 @@ struct ImageState {
         first_domain(std::move(its_domain)),
         domain(domain_number),
         locate(std::move(its_locate)),
+        complete(manifest->objects().count()),
         sources(options, std::move(places), locate != nullptr),
         fill_pauses(options.retry_first, options.background_retry_longest) {}
 
@@ -147,11 +150,11 @@ struct ImageState {
   Counters counters;
   std::atomic<bool> failing{false};       // its source, for readers, so that it is logged once
   std::atomic<bool> fill_failing{false};  // the fill, likewise
-  // Objects that the fill need not look at any more. Only its step or the end of its pass, of which
-  // there is one at a time, use it.
-  std::vector<bool> complete;
+  // Objects that the fill need not look at any more: whoever puts the last chunk says so.
+  std::vector<std::atomic<bool>> complete;
   // Chunks that another object probably has, as was looked up for all of them at the beginning of a
-  // pass, when others had brought so many. Likewise.
+  // pass, when others had brought so many. Only the fill's step or the end of its pass, of which
+  // there is one at a time, use them.
   std::vector<bool> likely;
   std::uint64_t looked_up_at = 0;
 

@@ -66,6 +66,16 @@ void InFlight::carry(const WantKey& key, const ImageState* image) {
   if (!contains(carriers, image)) carriers.push_back(image);
 }
 
+bool InFlight::leave_to_others(const WantKey& key, const ImageState* image) {
+  MutexLock lock(mu_);
+  const auto found = table_.find(key);
+  if (found == table_.end()) return false;
+  auto& carriers = found->second.carriers;
+  if (carriers.size() < 2 || !contains(carriers, image)) return false;
+  std::erase(carriers, image);
+  return true;
+}
+
 bool InFlight::is_awaited(const WantKey& key) {
   MutexLock lock(mu_);
   const auto found = table_.find(key);

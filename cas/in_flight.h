@@ -32,6 +32,8 @@ class InFlight {
 
   // A request of `image` is going to bring the chunk, wanted or not.
   void carry(const WantKey& key, const ImageState* image);
+  // Whether another image is on it, too: then `image` is no more.
+  bool leave_to_others(const WantKey& key, const ImageState* image);
   // Whether a read waits for the chunk.
   bool is_awaited(const WantKey& key);
   // Whether anybody wants its bytes: a read, or an object.

@@ -36,6 +36,19 @@ class Reading {
   std::future<Result<Bytes>> future_ = state_->promise.get_future();
 };
 
+// A file in each of many small frames.
+inline const test::MadeImage& many_frames() {
+  static const test::MadeImage image = [] {
+    test::ImageMaker maker;
+    maker.frame_target(3'000);
+    for (unsigned i = 0; i < 12; ++i) {
+      maker.file("file" + std::to_string(10 + i), test::random_bytes(3'000 + i, i));
+    }
+    return maker.make();
+  }();
+  return image;
+}
+
 class FetcherTest : public ::testing::Test {
  protected:
   FetcherTest() {

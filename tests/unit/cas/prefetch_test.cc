@@ -7,83 +7,86 @@
 namespace imsy::cas {
 namespace {
 
-// A file in each of many small frames.
-const test::MadeImage& sample() {
-  static const test::MadeImage image = [] {
-    test::ImageMaker maker;
-    maker.frame_target(3'000);
-    for (unsigned i = 0; i < 12; ++i) {
-      maker.file("file" + std::to_string(10 + i), test::random_bytes(3'000 + i, i));
-    }
-    return maker.make();
-  }();
-  return image;
-}
-
 class BackgroundTest : public FetcherTest {
  protected:
   static std::vector<std::uint32_t> chunks_of(const std::vector<std::string>& paths) {
     std::vector<std::uint32_t> chunks;
     for (const std::string& path : paths) {
-      chunks.push_back(sample().manifest->objects().first_chunk(sample().object(path)));
+      chunks.push_back(many_frames().manifest->objects().first_chunk(many_frames().object(path)));
     }
     return chunks;
   }
   static void wait_until_present(Image& image, const std::string& path) {
-    while (!start(image, sample(), path).is_over()) std::this_thread::yield();
+    while (!start(image, many_frames(), path).is_over()) std::this_thread::yield();
   }
 };
 
 TEST_F(BackgroundTest, AStartUpProfileIsThereBeforeItIsRead) {
-  source_->add(sample().blobs);
-  const auto image = attach(sample());
+  source_->add(many_frames().blobs);
+  const auto image = attach(many_frames());
   image->prefetch(chunks_of({"file12", "file10", "file11"}));
   while (source_->bytes() == 0) std::this_thread::yield();
   for (const char* path : {"file10", "file11", "file12"}) wait_until_present(*image, path);
   EXPECT_EQ(source_->requests(), 1u) << "neighbours share a request";
   EXPECT_EQ(source_->log().front().purpose, Purpose::kStartup);
   image->prefetch(chunks_of({"file11"}));
-  ASSERT_OK(read(*image, sample(), "file20"));
+  ASSERT_OK(read(*image, many_frames(), "file20"));
   EXPECT_EQ(source_->requests(), 2u) << "what is there is not fetched";
 }
 
 TEST_F(BackgroundTest, AProfileThatFailsCostsReadersNothing) {
-  source_->add(sample().blobs);
+  source_->add(many_frames().blobs);
   source_->hold();
   source_->fail_with(1, Error(Errc::kNotFound, "no"));
-  const auto image = attach(sample());
+  const auto image = attach(many_frames());
   image->prefetch(chunks_of({"file10", "file11"}));
   image->prefetch({0xffffffff, 1'000'000});
   source_->wait_until_held(1);
-  Reading reading = start(*image, sample(), "file10");
+  Reading reading = start(*image, many_frames(), "file10");
   source_->release_all();
   EXPECT_OK(reading.get());
-  expect_content(*image, sample());
+  expect_content(*image, many_frames());
 }
 
 TEST_F(BackgroundTest, AReaderDoesNotWaitForALongFill) {
-  source_->add(sample().blobs);
+  source_->add(many_frames().blobs);
   source_->set_cost({std::chrono::milliseconds(1), 10'000});
   source_->stall(4'000);  // of each answer: a reader's own is shorter
-  const auto image = attach(sample());
+  const auto image = attach(many_frames());
   auto filled = fill(*image);
   while (source_->bytes() < 4'000) std::this_thread::yield();
-  EXPECT_OK(read(*image, sample(), "file21"));
+  EXPECT_OK(read(*image, many_frames(), "file21"));
   EXPECT_GE(source_->cancelled(), 1u);
   source_->go_on();
   EXPECT_OK(filled.get());
-  EXPECT_LT(source_->bytes(), frame_bytes(sample()) + 20'000) << "what has come is not lost";
+  EXPECT_LT(source_->bytes(), frame_bytes(many_frames()) + 20'000) << "what has come is not lost";
+}
+
+TEST_F(BackgroundTest, AReaderDoesNotWaitForTheFillOfAnotherImage) {
+  options_.background_rate = 1;
+  options_.plan.fill_run = 3'000;
+  reopen();
+  source_->add(many_frames().blobs);
+  const auto filling = attach(many_frames());
+  auto filled = fill(*filling);
+  while (source_->bytes() < 3'000) std::this_thread::yield();
+  test::ImageMaker maker;
+  maker.frame_target(3'000).file("more", "more");
+  for (const auto& [path, content] : many_frames().files) maker.file(path, content);
+  const auto other = maker.make();
+  source_->add(other.blobs);
+  expect_content(*attach(other), other);
 }
 
 TEST_F(BackgroundTest, AReaderDoesNotWaitForAFillThatWaits) {
   options_.background_rate = 1;  // the second request has to wait for hours
   options_.plan.fill_run = 3'000;
   reopen();
-  source_->add(sample().blobs);
-  const auto image = attach(sample());
+  source_->add(many_frames().blobs);
+  const auto image = attach(many_frames());
   auto filled = fill(*image);
   while (source_->bytes() < 3'000) std::this_thread::yield();
-  expect_content(*image, sample());
+  expect_content(*image, many_frames());
   EXPECT_OK(filled.get());
 }
 

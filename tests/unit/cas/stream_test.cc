@@ -8,23 +8,11 @@
 namespace imsy::cas {
 namespace {
 
-// A file in each of many small frames.
-const test::MadeImage& sample() {
-  static const test::MadeImage image = [] {
-    test::ImageMaker maker;
-    maker.frame_target(3'000);
-    for (unsigned i = 0; i < 12; ++i) {
-      maker.file("file" + std::to_string(10 + i), test::random_bytes(3'000 + i, i));
-    }
-    return maker.make();
-  }();
-  return image;
-}
 const cdc::Objects& objects() {
-  return sample().manifest->objects();
+  return many_frames().manifest->objects();
 }
 const Digest& blob() {
-  return sample().anchor.data_layers[0].blob;
+  return many_frames().anchor.data_layers[0].blob;
 }
 std::uint64_t end_of(std::uint32_t frame) {
   return objects().frame(frame).stored_offset + objects().frame(frame).stored_size;
@@ -33,7 +21,7 @@ std::uint64_t end_of(std::uint32_t frame) {
 // --- the stream
 
 TEST(FrameStream, CutsFramesWhateverThePieces) {
-  const Bytes& bytes = sample().blobs[0];
+  const Bytes& bytes = many_frames().blobs[0];
   const std::vector<std::uint32_t> wanted = {1, 2, 5};
   const std::uint64_t start = objects().frame(1).stored_offset;
   const BlobRange range{blob(), bytes.size(), start, bytes.size() - start};  // more than they need
@@ -57,7 +45,7 @@ TEST(FrameStream, CutsFramesWhateverThePieces) {
 }
 
 TEST(FrameStream, SaysWhatIsMissing) {
-  const Bytes& bytes = sample().blobs[0];
+  const Bytes& bytes = many_frames().blobs[0];
   FrameStream stream(objects(), {0, 1, 2}, {blob(), bytes.size(), 0, bytes.size()});
   const FrameStream::Whole ignore_it = [](std::uint32_t, const Bytes&) {};
   stream.take(ByteSpan(bytes).first(end_of(0)), ignore_it);
@@ -69,7 +57,7 @@ TEST(FrameStream, SaysWhatIsMissing) {
 }
 
 TEST(FrameStream, CountsWhatIsOfNoFrame) {
-  const Bytes& bytes = sample().blobs[0];
+  const Bytes& bytes = many_frames().blobs[0];
   FrameStream stream(objects(), {0, 2}, {blob(), bytes.size(), 0, bytes.size()});
   stream.take(bytes, [](std::uint32_t, const Bytes&) {});
   EXPECT_TRUE(stream.missing().empty());
@@ -82,13 +70,13 @@ TEST(FrameStream, CountsWhatIsOfNoFrame) {
 class StreamTest : public FetcherTest {};
 
 TEST_F(StreamTest, AfterABreakOnlyFramesThatLackAreAskedForAgain) {
-  source_->add(sample().blobs);
+  source_->add(many_frames().blobs);
   const std::uint64_t end = end_of(objects().frame_count() - 1);
   for (std::uint64_t cut = 0; cut < end; cut += 397) {
     reopen_empty();
     source_->cut(cut, 1);
     const std::size_t before = source_->log().size();
-    const auto image = attach(sample());
+    const auto image = attach(many_frames());
     ASSERT_OK(fill(*image).get());
     const auto log = source_->log();
     ASSERT_EQ(log.size(), before + 2) << cut;
@@ -97,52 +85,53 @@ TEST_F(StreamTest, AfterABreakOnlyFramesThatLackAreAskedForAgain) {
     if (cut_frame > 0) {
       EXPECT_EQ(log.back().offset, objects().frame(cut_frame).stored_offset) << cut;
     }
-    expect_content(*image, sample());
+    expect_content(*image, many_frames());
     EXPECT_EQ(source_->log().size(), before + 2);
   }
 }
 
 TEST_F(StreamTest, AnyNumberOfBreaksIsNoFailureWhileFramesCome) {
-  source_->add(sample().blobs);
+  source_->add(many_frames().blobs);
   source_->cut(4'000, 1'000);  // a frame and a part of the next
-  auto image = attach(sample());
+  auto image = attach(many_frames());
   ASSERT_OK(fill(*image).get());
   EXPECT_EQ(source_->requests(), objects().frame_count());
   reopen_empty();
-  image = attach(sample());
-  expect_content(*image, sample());
+  image = attach(many_frames());
+  expect_content(*image, many_frames());
 }
 
 TEST_F(StreamTest, AFrameIsServedBeforeTheRestOfTheRangeComes) {
-  source_->add(sample().blobs);
+  source_->add(many_frames().blobs);
   source_->stall(end_of(1));
-  const auto image = attach(sample());
+  const auto image = attach(many_frames());
   auto filled = fill(*image);
-  EXPECT_OK(read(*image, sample(), "file10"));
+  EXPECT_OK(read(*image, many_frames(), "file10"));
   while (source_->bytes() < end_of(1)) std::this_thread::yield();
-  Reading late = start(*image, sample(), "file19");
+  Reading late = start(*image, many_frames(), "file19");
   EXPECT_FALSE(late.is_over());
   source_->go_on();
   EXPECT_OK(late.get());
   EXPECT_OK(filled.get());
-  EXPECT_LE(source_->bytes(), sample().stored_size()) << "nothing came twice";
+  EXPECT_LE(source_->bytes(), many_frames().stored_size()) << "nothing came twice";
 }
 
 TEST_F(StreamTest, AnAnswerThatIsTooShortIsNonsense) {
   const auto liar = std::make_shared<test::MemorySource>("liar");
-  liar->add(sample().blobs);
+  liar->add(many_frames().blobs);
   liar->shorten(10);
-  source_->add(sample().blobs);
-  ASSERT_OK(add(*store_, sample()));
-  const auto image = fetcher_->attach(sample().manifest, sample().anchor, {liar, source_}, "");
-  expect_content(*image, sample());
+  source_->add(many_frames().blobs);
+  ASSERT_OK(add(*store_, many_frames()));
+  const auto image =
+      fetcher_->attach(many_frames().manifest, many_frames().anchor, {liar, source_}, "");
+  expect_content(*image, many_frames());
   EXPECT_EQ(liar->requests(), 1u) << "asked last from then on";
 }
 
 TEST_F(StreamTest, WhatIsOnTheWireIsCancelledWithItsImage) {
-  source_->add(sample().blobs);
+  source_->add(many_frames().blobs);
   source_->stall(100);
-  auto image = attach(sample());
+  auto image = attach(many_frames());
   auto filled = fill(*image);
   while (source_->bytes() < 100) std::this_thread::yield();
   image.reset();
