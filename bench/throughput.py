@@ -82,8 +82,8 @@ def measure(box, registry, name, runs):
     return [statistics.median(column) for column in zip(*times)]
 
 
-def publish(registry):
-    registry.client("web").push(images.real_version(VERSION), VERSION)
+def publish(registry, layout):
+    registry.client("web").push(layout, VERSION)
     imsy.convert(registry.reference("web", VERSION), registry.reference(REPOSITORY, VERSION))
 
 
@@ -93,10 +93,11 @@ def main():
     parser.add_argument("--mbit", type=int, default=200, help="rate of the slow wire")
     options = parser.parse_args()
     os.environ.setdefault("IMSY_TEST_TMP", "/dev/shm")
+    layout = images.real_version(VERSION)  # made before the network is left
     with Sandbox("throughput", limit=3600) as box:
-        far = netns.enter_pair(box)
+        far = netns.Far(box)
         near = Registry(box, "near")
-        publish(near)
+        publish(near, layout)
         size = layer_of(near)["size"]
         decode = decode_time(near.blob_file(layer_of(near)["digest"]))
         print(f"data layer {size / 1e6:.1f} MB, decoding {decode:.2f} s on all processors")
@@ -104,7 +105,7 @@ def main():
         print(f"loopback: curl {curl:.2f} s, imsy {fill:.2f} s; of curl and decoder one after the "
               f"other {(curl + decode) / fill:.2f} (goal 0.80)", flush=True)
         distant = Registry(box, "far", host=far.address, prefix=far.prefix)
-        publish(distant)
+        publish(distant, layout)
         far.limit(options.mbit)
         curl, fill = measure(box, distant, "far", options.runs)
         print(f"{options.mbit} Mbit/s: curl {curl:.2f} s ({size * 8 / 1e6 / curl:.0f} Mbit/s), "

@@ -30,9 +30,9 @@ def convert(tar, target, report):
 
 def test():
     names = sys.argv[1:] or corpus.NAMES
+    tars = {name: corpus.tar(name) for name in names}
     with Sandbox("large_images", limit=7200) as box:
-        for name in names:
-            tar = corpus.tar(name)
+        for name, tar in tars.items():
             target = box.folder / name.replace(" ", "-").replace(",", "")
             report = box.folder / "report.json"
             peak = convert(tar, target, report)

@@ -76,7 +76,7 @@ def push(registry, box):
 
 def test():
     with Sandbox("network_rules") as box:
-        netns.enter(PUBLIC, ELSEWHERE, PRIVATE, NEIGHBOUR, LINK_LOCAL)
+        netns.add(PUBLIC, ELSEWHERE, PRIVATE, NEIGHBOUR, LINK_LOCAL)
         layout = oci.Layout(box.path("layout"))
         layout.add_image("v1", [images.Tree().file("file", images.noise(300_000, "file")).tar()])
         imsy.convert(f"oci:{layout.folder}:v1", f"oci:{box.path('converted')}:v1")

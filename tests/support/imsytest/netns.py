@@ -10,14 +10,15 @@ _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enter(*addresses):
-    """Gives this process and its children a network that ends with the last of them.
-
-    It consists of loopback, which has these addresses too: nothing that is sent leaves it.
-    """
+def enter():
+    """Gives this process and its children a loopback that ends with the last of them."""
     if _libc.unshare(_CLONE_NEWNET):
         raise env.Skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
     run(["ip", "link", "set", "lo", "up"])
+
+
+def add(*addresses):
+    """Loopback has these addresses too: what is sent to them does not leave it."""
     for address in addresses:
         run(["ip", "address", "add", f"{address}/32", "dev", "lo"])
 
@@ -49,9 +50,3 @@ class Far:
         """From now on no more than so many megabits a second come from there."""
         self._run("tc", "qdisc", "add", "dev", "far", "root", "tbf", "rate", f"{mbit}mbit",
                   "burst", "256kb", "latency", "50ms")
-
-
-def enter_pair(box):
-    """Like enter(), with another network beside it."""
-    enter()
-    return Far(box)

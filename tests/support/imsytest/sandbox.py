@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 
-from . import env
+from . import env, netns
 from .process import Child, Failed, run
 
 _CLONE_NEWNS = 0x00020000
@@ -20,12 +20,13 @@ _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _enter_own_namespace():
-    """Gives this process and its children mounts of their own, and an empty /run.
+def _enter_own_namespaces():
+    """Gives this process and its children mounts and a loopback of their own, and an empty /run.
 
     What is mounted from now on is seen by nobody else and ends with the last of us. containerd,
     shims and runc keep fifos, sockets and state at fixed places below /run; those end as well.
     """
+    netns.enter()
     if _libc.unshare(_CLONE_NEWNS):
         raise env.Skip(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
     run(["mount", "--make-rprivate", "/"])
@@ -80,10 +81,11 @@ def _carries_overlay(folder):
 class Sandbox(contextlib.ExitStack):
     """with Sandbox("name") as box: box.folder is empty, on a filesystem that carries overlays.
 
-    The test gets a mount namespace of its own. Children started with box.child(), and mounts
-    below box.folder or box.short, are gone after the block, also when it failed. A watchdog ends
-    a test that hangs: it prints where every thread is, aborts the FUSE connections of our mounts
-    so that nothing waits for them, cleans up and exits with an error.
+    The test gets mounts and a loopback network of its own, and reaches nothing else. Children
+    started with box.child(), and mounts below box.folder or box.short, are gone after the block,
+    also when it failed. A watchdog ends a test that hangs: it prints where every thread is, aborts
+    the FUSE connections of our mounts so that nothing waits for them, cleans up and exits with an
+    error.
     """
 
     def __init__(self, name, limit=540.0, keep_on_failure=False):
@@ -98,7 +100,7 @@ class Sandbox(contextlib.ExitStack):
         self.folder = self.short = None
 
     def __enter__(self):
-        _enter_own_namespace()
+        _enter_own_namespaces()
         base = pathlib.Path(os.environ.get("IMSY_TEST_TMP", env.ROOT / "build" / "tmp"))
         base.mkdir(parents=True, exist_ok=True)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=base))
