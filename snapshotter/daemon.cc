@@ -105,10 +105,12 @@ Status run_daemon(const DaemonOptions& options) {
   Control control(*node, root);
   IMSY_TRY_ASSIGN(UniqueFd control_socket, listen_at(state / "control.sock"));
   IMSY_TRY_ASSIGN(const auto control_server, Server::start(std::move(control_socket), control));
+  // Before anybody waits for us: what is there may be of the process before this one.
+  StatsFile stats(state / "stats.json");
+  write_stats(stats, *node);
   log::info("serving {} at {}", root.string(), options.address.string());
   notify_service_manager("READY=1");
 
-  StatsFile stats(state / "stats.json");
   int signal = 0;
   while (signal <= 0) {
     write_stats(stats, *node);

@@ -58,9 +58,10 @@ class Node:
                     at = file.tell() - len(part)
                     check.true(SAME[at:at + len(part)] == part, f"wrong bytes at {at}")
 
-    def use(self):
+    def use(self, meanwhile=lambda: None):
         self.containerd.pull(self.reference, snapshotter="imsy")
         self.read()
+        meanwhile()
         self.containerd.remove_images(self.reference)
 
     def reconnect(self):
@@ -75,6 +76,10 @@ class Node:
 def strace(trace, call, error, first, step):
     return [env.tool("strace"), "-f", "-q", "-o", trace, "-e", f"trace={call}",
             "-e", f"inject={call}:error={error}:when={first}+{step}"]
+
+
+def failures(trace):
+    return trace.read_text(errors="replace").count("(INJECTED)")
 
 
 def traced(pid):
@@ -96,7 +101,7 @@ def attached(box, node, number, words):
 
 def check_done(node, trace, fault, where):
     """The fault is over."""
-    failed = trace.read_text(errors="replace").count("(INJECTED)")
+    failed = failures(trace)
     print(f"{where}: {fault}: {failed} calls", flush=True)
     check.true(failed, "calls have failed")
     trace.unlink()
@@ -124,9 +129,14 @@ def check_work(box, node, number, fault):
     run([env.program("imsy"), "gc", "--root", node.snapshotter.root])
     check.true(node.start(), "the start")
     node.reconnect()
+
+    def worked():
+        """The background fill has come to its end, or to the fault."""
+        known = node.snapshotter.stats()["images"]
+        return failures(trace) or known and all(one["resident"] for one in known)
     with attached(box, node, number, strace(trace, *fault)):
         with contextlib.suppress(Failed, OSError):
-            node.use()
+            node.use(lambda: wait_for(worked, "the fill", alive=node.snapshotter.child))
     check_done(node, trace, fault, "at work")
 
 
