@@ -273,7 +273,7 @@ Status Index::write_batch(const Queue& batch) {
                  .bind(3, static_cast<std::int64_t>(drop.place.offset))
                  .run());
   }
-  return transaction.commit();
+  return commit(transaction);
 }
 
 Status Index::durably(const std::function<Status()>& work) {
@@ -283,7 +283,7 @@ Status Index::durably(const std::function<Status()>& work) {
   const auto transact = [&]() -> Status {
     IMSY_TRY_ASSIGN(auto transaction, Transaction::begin(database));
     IMSY_TRY(work());
-    return transaction.commit();
+    return commit(transaction);
   };
   Status done = watch(transact());
   ignore(database.run("PRAGMA synchronous = NORMAL"), "too careful is no fault");
@@ -379,15 +379,28 @@ void Index::look_up(std::span<const Wanted> wanted, const std::string& trust_dom
   }
   Reader& reader = this->reader();
   MutexLock lock(reader.mu);
-  // One read transaction for all of them saves most of the cost of each.
-  if (!watch(reader.database.run("BEGIN"))) return;
   for (const Wanted& one : wanted) {
     if (likely[one.chunk - first]) continue;
     if (!watch(reader.find_chunk(*one.chunk, one.alone, trust_domain, scope_, places))) break;
     likely[one.chunk - first] = !places.empty();
     places.clear();
   }
-  ignore(reader.database.run("COMMIT"), "nothing was written");
+}
+
+void Index::release_readers() {
+  for (const auto& reader : readers_) {
+    if (reader == nullptr) continue;  // not yet
+    MutexLock lock(reader->mu);
+    reader->release();
+  }
+}
+
+// Before, so that the log can begin anew; after, so that what is new is seen.
+Status Index::commit(Transaction& transaction) {
+  release_readers();
+  const Status done = transaction.commit();
+  release_readers();
+  return done;
 }
 
 Index::Standing Index::standing_of(const cdc::ObjectId& object) {

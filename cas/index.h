@@ -103,6 +103,9 @@ class Index {
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                   const std::string& trust_domain);
   Standing standing_of(const cdc::ObjectId& object);
+  // Whether the object is new with an image of this run, and this was not asked before: then
+  // nothing is on record of it, and it has no file. Saves the first who opens it from looking.
+  bool take_new(const cdc::ObjectId& object);
   // The object is complete no more. A crash does not bring the record back, so that the caller may
   // touch its file.
   Status distrust(const cdc::ObjectId& object);
@@ -210,6 +213,8 @@ class Index {
   Status write_batch(const Queue& batch) IMSY_REQUIRES(write_mu_);
   // Runs `work` in a transaction that is on the disk when this returns.
   Status durably(const std::function<Status()>& work) IMSY_REQUIRES(write_mu_);
+  Status commit(Transaction& transaction) IMSY_REQUIRES(write_mu_);
+  void release_readers();
   Status record_resident(const Digest& manifest) IMSY_REQUIRES(write_mu_);
   Status forget(const cdc::ObjectId& object, bool owned) IMSY_REQUIRES(write_mu_);
   // Runs the statement for the image, in a transaction that is on the disk when this returns.
@@ -256,6 +261,7 @@ class Index {
   // The batch that is being written, or null. Its content changes under both locks only, so that
   // one of them is enough to read it.
   std::shared_ptr<Queue> batch_ IMSY_GUARDED_BY(queue_mu_);
+  std::unordered_set<cdc::ObjectId> new_ IMSY_GUARDED_BY(queue_mu_);  // as take_new()
   bool stopping_ IMSY_GUARDED_BY(queue_mu_) = false;
   std::thread thread_;
 };

@@ -185,7 +185,8 @@ Result<std::int64_t> Index::Writer::object_row(const ObjectRow& object, std::int
   return put_object.run_for_integer();
 }
 
-Status Index::Writer::put_image(const ImageRow& image, const cdc::Manifest& manifest) {
+Status Index::Writer::put_image(const ImageRow& image, const cdc::Manifest& manifest,
+                                std::vector<cdc::ObjectId>* created) {
   const cdc::Objects& objects = manifest.objects();
   const cdc::Tree& tree = manifest.tree();
   std::int64_t count = 0;
@@ -201,6 +202,8 @@ Status Index::Writer::put_image(const ImageRow& image, const cdc::Manifest& mani
                                               .bind(4, count)
                                               .bind(5, bytes)
                                               .run_for_integer());
+  IMSY_TRY_ASSIGN(auto newest, database.prepare("SELECT COALESCE(MAX(row), 0) FROM object"));
+  IMSY_TRY_ASSIGN(const std::int64_t before, newest.run_for_integer());
   for (std::uint32_t i = 0; i < objects.count(); ++i) {
     // The empty object is always there and belongs to nobody.
     if (tree.object_size(i) == 0) continue;
@@ -208,6 +211,7 @@ Status Index::Writer::put_image(const ImageRow& image, const cdc::Manifest& mani
                     own_object.bind(1, objects.id(i))
                         .bind(2, static_cast<std::int64_t>(tree.object_size(i)))
                         .run_for_integer());
+    if (created != nullptr && object > before) created->push_back(objects.id(i));
     IMSY_TRY(put_owner.bind(1, row).bind(2, object).run());
   }
   return {};
@@ -232,14 +236,15 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
   IMSY_TRY_ASSIGN(reader->database, Database::open(path, Database::Mode::kCreate));
   Database& database = reader->database;
   IMSY_TRY(database.run(kSettings));
-  IMSY_TRY(database.run("PRAGMA cache_size = -4096"));
+  // What stands above the leaves of all tables, with 10 million chunks.
+  IMSY_TRY(database.run("PRAGMA cache_size = -16384"));
+  IMSY_TRY_ASSIGN(reader->find,
+                  database.prepare(std::string("SELECT object.id, offset FROM chunk JOIN object ON "
+                                               "object.row = chunk.object WHERE key = ?1") +
+                                   kMayUse + " LIMIT 8"));
   IMSY_TRY_ASSIGN(
-      reader->find,
-      database.prepare(
-          std::string("SELECT id, 0 FROM object WHERE id = ?4 AND state > 0") + kMayUse +
-          " UNION ALL SELECT object.id, offset FROM chunk JOIN object ON object.row = chunk.object "
-          "WHERE key = ?1" +
-          kMayUse + " LIMIT 8"));
+      reader->find_alone,
+      database.prepare(std::string("SELECT 1 FROM object WHERE id = ?1 AND state > 0") + kMayUse));
   IMSY_TRY_ASSIGN(reader->standing,
                   database.prepare("SELECT state, run, object.trust_domain, access.trust_domain, "
                                    "unixepoch() - used FROM object LEFT JOIN access ON "
@@ -253,21 +258,38 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
 Status Index::Reader::find_chunk(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
                                  const std::string& trust_domain, DedupScope scope,
                                  std::vector<ChunkPlace>& places) {
+  IMSY_TRY(hold());
   const ChunkKey key = key_of(chunk.digest);
-  find.bind(1, ByteSpan(key))
-      .bind(2, trust_domain)
-      .bind(3, std::int64_t{scope == DedupScope::kNode})
-      .bind(4, alone);
+  const std::int64_t any{scope == DedupScope::kNode};
+  find.bind(1, ByteSpan(key)).bind(2, trust_domain).bind(3, any);
   for (;;) {
     IMSY_TRY_ASSIGN(const bool row, find.step());
-    if (!row) return {};
+    if (!row) break;
     const auto id = find.digest(0);
     if (id) places.push_back({*id, static_cast<std::uint64_t>(find.integer(1))});
   }
+  if (!places.empty()) return {};
+  IMSY_TRY_ASSIGN(const bool row,
+                  find_alone.bind(1, alone).bind(2, trust_domain).bind(3, any).step());
+  if (row) places.push_back({alone, 0});
+  find_alone.reset();
+  return {};
+}
+
+Status Index::Reader::hold() {
+  if (!held) IMSY_TRY(database.run("BEGIN"));
+  held = true;
+  return {};
+}
+
+void Index::Reader::release() {
+  if (held) ignore(database.run("COMMIT"), "nothing was written");
+  held = false;
 }
 
 Status Index::Reader::read_standing(const cdc::ObjectId& object, std::int64_t run,
                                     Standing& found) {
+  release();
   standing.bind(1, object);
   for (;;) {
     IMSY_TRY_ASSIGN(const bool row, standing.step());

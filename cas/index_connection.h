@@ -40,7 +40,9 @@ struct Index::Writer {
 
   // The row of an object, made or brought up to date.
   Result<std::int64_t> object_row(const ObjectRow& object, std::int64_t state, std::int64_t run);
-  Status put_image(const ImageRow& image, const cdc::Manifest& manifest);
+  // `created`, unless it is null: gets the objects that had no row.
+  Status put_image(const ImageRow& image, const cdc::Manifest& manifest,
+                   std::vector<cdc::ObjectId>* created);
   // Rows of an image; kNotFound.
   Result<std::int64_t> image_row(const Digest& manifest);
   // Objects of the image that are neither on record nor verified in `run`.
@@ -55,15 +57,20 @@ struct Index::Reader {
                     std::vector<ChunkPlace>& places) IMSY_REQUIRES(mu);
   Status read_standing(const cdc::ObjectId& object, std::int64_t run, Standing& standing)
       IMSY_REQUIRES(mu);
+  // One transaction for many look-ups of chunks, which are hints: it saves most of the cost of
+  // each. Whoever needs to see the latest, and who writes, ends it.
+  Status hold() IMSY_REQUIRES(mu);
+  void release() IMSY_REQUIRES(mu);
 
   Mutex mu;
+  bool held IMSY_GUARDED_BY(mu) = false;
   // Used with `mu` held.
   Database database;
-  Statement find;      // key, trust domain, any domain, id of the object that is the chunk alone
-                       // -> object id, offset
-  Statement standing;  // id -> state, run, trust domain, one of the others: a row for each
-  Statement image;     // manifest -> resident, wanted
-  Statement owners;    // object id -> images, and those of them that want it
+  Statement find;        // key, trust domain, any domain -> object id, offset
+  Statement find_alone;  // id, trust domain, any domain -> 1 if the object is there
+  Statement standing;    // id -> state, run, trust domain, one of the others: a row for each
+  Statement image;       // manifest -> resident, wanted
+  Statement owners;      // object id -> images, and those of them that want it
 };
 
 }  // namespace imsy::cas

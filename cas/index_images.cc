@@ -8,6 +8,9 @@
 namespace imsy::cas {
 namespace {
 
+// Of objects to be remembered as new: about 6 MB.
+constexpr std::size_t kNewLimit = 100'000;
+
 constexpr const char* kRemoveUnfetched = R"sql(
 DELETE FROM object WHERE state = 0 AND trust_domain IS NULL
   AND row IN (SELECT object FROM owner WHERE image = ?1)
@@ -132,7 +135,16 @@ Error unknown_image(const Digest& manifest) {
 Status Index::add_image(const ImageRow& image, const cdc::Manifest& manifest) {
   MutexLock lock(write_mu_);
   Writer& writer = *writer_;
-  return durably([&] { return writer.put_image(image, manifest); });
+  std::vector<cdc::ObjectId> created;
+  IMSY_TRY(durably([&] { return writer.put_image(image, manifest, &created); }));
+  MutexLock queue_lock(queue_mu_);
+  if (new_.size() + created.size() <= kNewLimit) new_.insert(created.begin(), created.end());
+  return {};
+}
+
+bool Index::take_new(const cdc::ObjectId& object) {
+  MutexLock lock(queue_mu_);
+  return new_.erase(object) > 0;
 }
 
 Status Index::own_again(const ImageRow& image, const cdc::Manifest& manifest) {
@@ -145,7 +157,7 @@ Status Index::own_again(const ImageRow& image, const cdc::Manifest& manifest) {
       IMSY_TRY_ASSIGN(auto statement, writer.database.prepare(sql));
       IMSY_TRY(statement.bind(1, image.manifest).run());
     }
-    return writer.put_image(image, manifest);
+    return writer.put_image(image, manifest, nullptr);
   });
 }
 
@@ -170,6 +182,7 @@ Status Index::remove_image(const Digest& manifest) {
 Result<bool> Index::is_resident(const Digest& manifest) {
   Reader& reader = this->reader();
   MutexLock lock(reader.mu);
+  reader.release();
   auto resident = watch(reader.image.bind(1, manifest).run_for_integer());
   if (!resident && resident.error().code() == Errc::kNotFound) return false;
   if (!resident) return resident.error();
@@ -179,6 +192,7 @@ Result<bool> Index::is_resident(const Digest& manifest) {
 Result<bool> Index::is_shrunk(const Digest& manifest) {
   Reader& reader = this->reader();
   MutexLock lock(reader.mu);
+  reader.release();
   IMSY_TRY_ASSIGN(const bool known, watch(reader.image.bind(1, manifest).step()));
   if (!known) return false;
   const bool wanted = reader.image.integer(1) != 0;
@@ -268,6 +282,7 @@ Status Index::record_resident(const Digest& manifest) {
 Result<std::vector<Index::ImageRow>> Index::images() {
   Reader& reader = this->reader();
   MutexLock lock(reader.mu);
+  reader.release();
   std::vector<ImageRow> found;
   IMSY_TRY_ASSIGN(auto list,
                   reader.database.prepare("SELECT manifest, anchor, trust_domain FROM image"));
@@ -325,6 +340,7 @@ Result<bool> Index::remove_idle(const cdc::ObjectId& object,
 bool Index::is_wanted(const cdc::ObjectId& object) {
   Reader& reader = this->reader();
   MutexLock lock(reader.mu);
+  reader.release();
   const auto row = watch(reader.owners.bind(1, object).step());
   const bool wanted = row && reader.owners.integer(1) > 0;
   reader.owners.reset();
@@ -340,7 +356,7 @@ Status Index::forget(const cdc::ObjectId& object, bool owned) {
     IMSY_TRY_ASSIGN(auto statement, database.prepare(sql));
     IMSY_TRY(statement.bind(1, object).run());
   }
-  return transaction.commit();
+  return commit(transaction);
 }
 
 Status Index::drop_stale_chunks() {
@@ -392,13 +408,17 @@ Status Index::adopt(unsigned first, const std::vector<Layout::ObjectFile>& files
       IMSY_TRY(writer.distrust.bind(1, lost).run());
       IMSY_TRY(writer.distrust_all.bind(1, lost).run());
     }
-    return transaction.commit();
+    return commit(transaction);
   };
   return watch(work());
 }
 
 Status Index::finish_building() {
   MutexLock lock(write_mu_);
+  {
+    MutexLock queue_lock(queue_mu_);
+    new_.clear();  // to the index only
+  }
   Database& database = writer_->database;
   return durably([&] { return database.run("DELETE FROM meta WHERE key = 'building'"); });
 }

@@ -216,13 +216,13 @@ Result<Layout::Folder> Layout::open_folder(Place place, const cdc::ObjectId& id,
 }
 
 Result<UniqueFd> Layout::open_object(Place place, const cdc::ObjectId& id, int access) const {
-  const std::string hex = object_name(id);
-  const std::string name = std::string(folder_name(place)) + "/" + hex.substr(0, 2) + "/" + hex;
-  auto fd = open_beneath(name, access | O_NONBLOCK | O_NOCTTY);
+  IMSY_TRY_ASSIGN(const auto folder, open_folder(place, id, /*create=*/false));
+  const std::string name = object_name(id);
+  auto fd = open_beneath_fd(folder.fd, name, access | O_NONBLOCK | O_NOCTTY, 0);
   bool foreign = false;
   if (fd) {
     struct stat st {};
-    if (sys::fstat(fd->get(), &st) != 0) return Error::from_errno(errno, "stat " + name);
+    if (sys::fstat(fd->get(), &st) != 0) return Error::from_errno(errno, "stat object " + name);
     if (S_ISREG(st.st_mode)) return fd;
     foreign = true;
   } else {
@@ -231,14 +231,21 @@ Result<UniqueFd> Layout::open_object(Place place, const cdc::ObjectId& id, int a
     foreign = err == ELOOP || err == EISDIR || err == ENXIO;
   }
   if (!foreign) return fd;
-  log::warn("store {}: {} is no regular file, removing it", root_.string(), name);
+  log::warn("store {}: {}/{}/{} is no regular file, removing it", root_.string(),
+            folder_name(place), name.substr(0, 2), name);
   IMSY_TRY(remove_object(place, id));
-  return Error(Errc::kNotFound, "no object " + hex);
+  return Error(Errc::kNotFound, "no object " + name);
 }
 
 Result<UniqueFd> Layout::create_empty(const cdc::ObjectId& id) const {
   IMSY_TRY_ASSIGN(const auto folder, open_folder(Place::kPartial, id, /*create=*/true));
-  return open_beneath_fd(folder.fd, object_name(id), O_RDWR | O_CREAT | O_EXCL, 0600);
+  const auto create = [&] {
+    return open_beneath_fd(folder.fd, object_name(id), O_RDWR | O_CREAT | O_EXCL, 0600);
+  };
+  auto fd = create();
+  if (fd || fd.error().sys_errno() != EEXIST) return fd;
+  IMSY_TRY(remove_object(Place::kPartial, id));
+  return create();
 }
 
 Result<UniqueFd> Layout::create_partial(const cdc::ObjectId& id, std::uint64_t size,

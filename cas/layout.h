@@ -55,11 +55,11 @@ class Layout {
   // --- objects
   // The regular file of `id`, opened with `access` (O_RDONLY or O_RDWR). kNotFound.
   Result<UniqueFd> open_object(Place place, const cdc::ObjectId& id, int access) const;
-  // A new partial object: a hole of `size` bytes. kAlreadyExists.
+  // A new partial object: a hole of `size` bytes. Takes the place of what nobody knows of.
   Result<UniqueFd> create_partial(const cdc::ObjectId& id, std::uint64_t size,
                                   bool is_public) const;
   // A new partial object of no bytes, for somebody who writes all of it at once and then says whom
-  // it is for. kAlreadyExists.
+  // it is for. Likewise.
   Result<UniqueFd> create_empty(const cdc::ObjectId& id) const;
   // Moves the object to the other place, over what is there.
   Status move_object(const cdc::ObjectId& id, Place to) const;

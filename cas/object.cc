@@ -52,6 +52,7 @@ void StoredObject::set_all(ChunkState state) {
 }
 
 Status StoredObject::find_file() {
+  if (index_.take_new(id_)) return {};
   MutexLock lock(mu_);
   const Index::Standing standing = index_.standing_of(id_);
   auto complete = layout_.open_object(Place::kObjects, id_, O_RDONLY);

@@ -321,6 +321,24 @@ TEST_F(StoreTest, TakesATruncatedObjectForPartial) {
   EXPECT_EQ(fs::file_size(file("partial", "bin/large")), 1'000'000u);
 }
 
+// Nobody looks for files of objects that an image has just brought.
+TEST_F(StoreTest, WhatNobodyKnowsOfGivesWayToANewObject) {
+  open();
+  const Bytes& content = image_.files.at("etc/motd");
+  for (const char* place : {"objects", "partial"}) {
+    fs::create_directories(file(place, "etc/motd").parent_path());
+    ASSERT_OK(replace_file(file(place, "etc/motd"), Bytes(content.size())));
+  }
+  put_file(*store_, image_, "etc/motd");
+  Bytes read(content.size());
+  ASSERT_OK(object("etc/motd")->read(0, read));
+  EXPECT_EQ(read, content);
+  EXPECT_FALSE(fs::exists(file("partial", "etc/motd")));
+  close();
+  open();
+  EXPECT_TRUE(object("etc/motd")->has_chunk(0)) << "what stood there is gone";
+}
+
 TEST_F(StoreTest, TakesAnObjectOfZeroBytesForMissing) {
   open();
   put_file(*store_, image_, "etc/motd");
