@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/stat.h"
 #include "cli/text.h"
 #include "common/log.h"
 
@@ -149,9 +151,7 @@ Status check_through_daemon(const FsckOptions& options, Report& report,
 
 Status fsck(const FsckOptions& options, std::ostream& out, std::ostream* progress,
             const std::stop_token& stop) {
-  // What is not there is not made.
-  IMSY_TRY(cas::Store::open(std::filesystem::path(options.root) / "store", {.read_only = true}));
-  auto store = cas::Store::open(std::filesystem::path(options.root) / "store");
+  const auto store = open_idle_store(options.root);
   const bool in_use = !store && store.error().code() == Errc::kUnavailable;
   if (!store && !in_use) return store.error();
   Report report(options, out, progress);

@@ -3,7 +3,6 @@
 // Threads: any.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <ostream>
 #include <stop_token>
 #include <string>
@@ -11,6 +10,10 @@
 #include "cli/control.h"
 #include "cli/stat.h"
 #include "common/result.h"
+
+namespace CLI {
+class App;
+}
 
 namespace imsy::cli {
 

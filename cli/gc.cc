@@ -9,14 +9,8 @@
 namespace imsy::cli {
 
 Result<cas::Collected> collect_garbage(const GcOptions& options) {
-  // What is not there is not made.
-  IMSY_TRY_ASSIGN(const cas::StoreStats stats, read_stats(options.root));
   const auto extent = options.shrink ? cas::Store::Extent::kShrink : cas::Store::Extent::kUnowned;
-  // The limits are the daemon's, and stay on record.
-  auto store =
-      cas::Store::open(options.root / "store", {.quota_bytes = stats.quota_bytes,
-                                                .free_floor_percent = stats.free_floor_percent,
-                                                .keep_limits = false});
+  const auto store = open_idle_store(options.root);
   if (store) return (*store)->collect(extent, options.bytes);
   if (store.error().code() != Errc::kUnavailable) return store.error();
   IMSY_TRY_ASSIGN(ControlClient daemon, ControlClient::connect(options.state, options.root));

@@ -26,27 +26,6 @@ Result<Traffic::Sum> parse_sum(const oci::Json& json, const std::string& where) 
   return sum;
 }
 
-Result<Traffic> parse_traffic(std::string_view text, const std::string& where) {
-  IMSY_TRY_ASSIGN(const oci::Json json, oci::parse_json(text, where));
-  IMSY_TRY(oci::check_object(json, {}, where));
-  Traffic traffic;
-  IMSY_TRY_ASSIGN(traffic.all.requests, oci::required_number(json, "requests", where));
-  IMSY_TRY_ASSIGN(traffic.all.bytes, oci::required_number(json, "bytes_fetched", where));
-  IMSY_TRY_ASSIGN(traffic.bytes_gap, oci::required_number(json, "bytes_gap", where));
-  IMSY_TRY_ASSIGN(traffic.bytes_broken, oci::required_number(json, "bytes_broken", where));
-  IMSY_TRY_ASSIGN(traffic.bytes_wrong, oci::required_number(json, "bytes_wrong", where));
-  const oci::Json* places = oci::find_field(json, "places");
-  if (places == nullptr) return traffic;
-  IMSY_TRY(oci::check_object(*places, {}, where));
-  for (const auto& [place, purposes] : places->items()) {
-    IMSY_TRY(oci::check_object(purposes, {}, where));
-    for (const auto& [purpose, sum] : purposes.items()) {
-      IMSY_TRY_ASSIGN(traffic.places[place][purpose], parse_sum(sum, where));
-    }
-  }
-  return traffic;
-}
-
 Json json_of(const Traffic::Sum& sum) {
   return {{"requests", sum.requests}, {"bytes", sum.bytes}};
 }
@@ -83,6 +62,35 @@ Result<cas::StoreStats> read_stats(const std::filesystem::path& root) {
   }
   if (!store) return store.error();
   return (*store)->stats();
+}
+
+Result<std::unique_ptr<cas::Store>> open_idle_store(const std::filesystem::path& root) {
+  // What is not there is not made.
+  IMSY_TRY_ASSIGN(const cas::StoreStats stats, read_stats(root));
+  return cas::Store::open(root / "store", {.quota_bytes = stats.quota_bytes,
+                                           .free_floor_percent = stats.free_floor_percent,
+                                           .keep_limits = false});
+}
+
+Result<Traffic> parse_traffic(std::string_view text, const std::string& where) {
+  IMSY_TRY_ASSIGN(const oci::Json json, oci::parse_json(text, where));
+  IMSY_TRY(oci::check_object(json, {}, where));
+  Traffic traffic;
+  IMSY_TRY_ASSIGN(traffic.all.requests, oci::required_number(json, "requests", where));
+  IMSY_TRY_ASSIGN(traffic.all.bytes, oci::required_number(json, "bytes_fetched", where));
+  IMSY_TRY_ASSIGN(traffic.bytes_gap, oci::required_number(json, "bytes_gap", where));
+  IMSY_TRY_ASSIGN(traffic.bytes_broken, oci::required_number(json, "bytes_broken", where));
+  IMSY_TRY_ASSIGN(traffic.bytes_wrong, oci::required_number(json, "bytes_wrong", where));
+  const oci::Json* places = oci::find_field(json, "places");
+  if (places == nullptr) return traffic;
+  IMSY_TRY(oci::check_object(*places, {}, where));
+  for (const auto& [place, purposes] : places->items()) {
+    IMSY_TRY(oci::check_object(purposes, {}, where));
+    for (const auto& [purpose, sum] : purposes.items()) {
+      IMSY_TRY_ASSIGN(traffic.places[place][purpose], parse_sum(sum, where));
+    }
+  }
+  return traffic;
 }
 
 Result<std::optional<Traffic>> read_traffic(const std::filesystem::path& state) {

@@ -154,7 +154,8 @@ class NodeCheck {
     for (const Digest& image : known) {
       if (!affected_.contains(image)) continue;
       IMSY_TRY_ASSIGN(const bool resident, store_.is_resident(image));
-      lacking += resident ? 0 : 1;
+      IMSY_TRY_ASSIGN(const bool shrunk, store_.is_shrunk(image));  // meanwhile, for want of room
+      lacking += resident || shrunk ? 0 : 1;
     }
     return lacking;
   }

@@ -31,7 +31,11 @@ class GcTest : public ::testing::Test {
     ASSERT_TRUE(store_->remove_image(removed.manifest->digest()));
   }
   std::filesystem::path root() { return temp_ / "root"; }
-  Ran gc() { return run_imsy({"gc", "--root", root(), "--state", temp_ / "state"}); }
+  Ran gc(const std::vector<std::string>& more = {}) {
+    std::vector<std::string> args = {"gc", "--root", root(), "--state", temp_ / "state"};
+    args.insert(args.end(), more.begin(), more.end());
+    return run_imsy(args);
+  }
 
   TempDir temp_;
   std::unique_ptr<cas::Store> store_;
@@ -46,6 +50,32 @@ TEST_F(GcTest, DeletesWhatNoImageOwns) {
   store_ = *cas::Store::open(root() / "store");
   EXPECT_EQ(store_->stats()->objects, 1u);
   EXPECT_EQ(store_->stats()->images.size(), 1u);
+}
+
+TEST_F(GcTest, DeletesNoMoreThanIsAskedFor) {
+  store_.reset();
+  EXPECT_EQ(gc({"--bytes", "1"}).out, "deleted 1 objects, 6 B\n") << "used longest ago";
+  EXPECT_EQ(gc({"--bytes", "100"}).out, "deleted 1 objects, 5 B\n");
+}
+
+TEST_F(GcTest, ShrinksImagesWhenThatIsAskedFor) {
+  const Digest kept = store_->images()->front();
+  ASSERT_TRUE(store_->mark_resident(**store_->load_image(kept)));
+  store_.reset();
+  EXPECT_EQ(gc({"--shrink"}).out, "deleted 3 objects, 15 B\n");
+  store_ = *cas::Store::open(root() / "store");
+  EXPECT_TRUE(*store_->is_shrunk(kept));
+}
+
+TEST_F(GcTest, LeavesTheLimitsOnRecord) {
+  store_.reset();
+  store_ = *cas::Store::open(root() / "store", {.quota_bytes = 1 << 20, .free_floor_percent = 7});
+  store_.reset();
+  EXPECT_EQ(gc().code, kExitDone);
+  EXPECT_EQ(run_imsy({"fsck", "--root", root(), "--state", temp_ / "state"}).code, kExitDone);
+  const auto stats = cas::Store::open(root() / "store", {.read_only = true}).value()->stats();
+  EXPECT_EQ(stats->quota_bytes, 1u << 20);
+  EXPECT_EQ(stats->free_floor_percent, 7u);
 }
 
 TEST_F(GcTest, LeavesAStoreAloneThatIsInUse) {
