@@ -482,6 +482,15 @@ class FullDiskTest : public ::testing::Test {
     store.reset();
   }
 
+  // An image of 6 MB, all of which is in the store.
+  static test::MadeImage make_resident(Store& store, unsigned seed) {
+    auto image = test::ImageMaker().file("a", test::random_bytes(6'000'000, seed)).make();
+    EXPECT_OK(add(store, image));
+    put_all(store, image);
+    EXPECT_OK(store.mark_resident(*image.manifest));
+    return image;
+  }
+
   TempDir dir_;
 };
 
@@ -509,13 +518,8 @@ TEST_F(FullDiskTest, AnImageIsShrunkForTheNextOne) {
   const SmallDisk disk(dir_.path() / "disk", "size=10m,mode=0700");
   if (!disk.mounted()) GTEST_SKIP() << "needs the right to mount";
   auto store = open_store(dir_.path() / "disk/store");
-  const auto first = test::ImageMaker().file("a", test::random_bytes(6'000'000, 1)).make();
-  const auto second = test::ImageMaker().file("a", test::random_bytes(6'000'000, 2)).make();
-  for (const test::MadeImage* image : {&first, &second}) {
-    ASSERT_OK(add(*store, *image));
-    put_all(*store, *image);
-    ASSERT_OK(store->mark_resident(*image->manifest));
-  }
+  const auto first = make_resident(*store, 1);
+  const auto second = make_resident(*store, 2);
   EXPECT_TRUE(*store->is_shrunk(first.manifest->digest()));
   EXPECT_FALSE(*store->is_shrunk(second.manifest->digest()));
   store.reset();
@@ -525,13 +529,8 @@ TEST_F(FullDiskTest, WhatIsReadOfAShrunkImageShrinksNoOther) {
   const SmallDisk disk(dir_.path() / "disk", "size=10m,mode=0700");
   if (!disk.mounted()) GTEST_SKIP() << "needs the right to mount";
   auto store = open_store(dir_.path() / "disk/store");
-  const auto first = test::ImageMaker().file("a", test::random_bytes(6'000'000, 1)).make();
-  const auto second = test::ImageMaker().file("a", test::random_bytes(6'000'000, 2)).make();
-  for (const test::MadeImage* image : {&first, &second}) {
-    ASSERT_OK(add(*store, *image));
-    put_all(*store, *image);
-    ASSERT_OK(store->mark_resident(*image->manifest));
-  }
+  const auto first = make_resident(*store, 1);
+  const auto second = make_resident(*store, 2);
   const std::uint32_t number = first.object("a");
   auto object = store->open_object(*first.manifest, number, "");
   ASSERT_OK(object);
