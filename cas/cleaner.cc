@@ -123,6 +123,28 @@ Result<Cleaner::Need> Cleaner::lacking() {
   return need;
 }
 
+Result<bool> Cleaner::has_room(const Collected& more) {
+  if (limits_.quota_bytes == 0 && limits_.free_floor_percent == 0) return true;
+  MutexLock lock(mu_);
+  IMSY_TRY_ASSIGN(Collected idle, index_.unowned());
+  idle.objects += trash_.objects;
+  idle.bytes += trash_.bytes;
+  if (limits_.free_floor_percent > 0) {
+    IMSY_TRY_ASSIGN(const Layout::FreeSpace space, layout_.free_space());
+    const auto stays_free = [&](std::uint64_t total, std::uint64_t free, std::uint64_t taken) {
+      return taken <= free && below_floor(total, free - taken, limits_.free_floor_percent) == 0;
+    };
+    if (!stays_free(space.bytes, space.free_bytes + idle.bytes, more.bytes)) return false;
+    const bool counts_files = space.files > 0;
+    if (counts_files && !stays_free(space.files, space.free_files + idle.objects, more.objects)) {
+      return false;
+    }
+  }
+  if (limits_.quota_bytes == 0) return true;
+  if (!counted_) IMSY_TRY(count());
+  return used() - std::min(used(), idle.bytes) + more.bytes <= limits_.quota_bytes;
+}
+
 Status Cleaner::count() {
   // First: what comes meanwhile may be counted twice, but not left out.
   put_ = 0;

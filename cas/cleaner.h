@@ -59,6 +59,8 @@ class Cleaner {
   void add_put(std::uint64_t bytes) { put_ += bytes; }
   // How often room was made.
   std::uint64_t rooms_made() const { return rooms_made_; }
+  // Whether so much fits the limits when everything gives way that no image owns.
+  Result<bool> has_room(const Collected& more);
   // Somebody found no room for so many bytes, and began when rooms_made() was `before`. True: there
   // is more now. When there was nothing to give up it is not looked for again within a second.
   bool make_room(std::uint64_t bytes, std::uint64_t before, Store::Extent extent);

@@ -126,6 +126,8 @@ class Index {
   Result<bool> is_shrunk(const Digest& manifest);
   // The image is used now, and not shrunk. kFailedPrecondition: it is not known.
   Status use_image(const Digest& manifest);
+  // All objects of a shrunk image; nullopt: it is not shrunk.
+  Result<std::optional<Collected>> shrunk_size(const Digest& manifest);
   // A pinned image is not shrunk. kFailedPrecondition: it is not known.
   Status pin(const Digest& manifest, bool pinned);
   // Calls `sync` when every object of the image is complete and verified by this process or on
@@ -146,6 +148,7 @@ class Index {
   Result<std::optional<Digest>> shrink_next();
   // Bytes of all complete objects.
   Result<std::uint64_t> object_bytes();
+  Result<Collected> unowned();
   // Calls `remove_file` unless an image wants the object, which none can begin to meanwhile, and
   // forgets the object. False: it is wanted, or still in the index for want of room.
   Result<bool> remove_idle(const cdc::ObjectId& object, const std::function<Status()>& remove_file);
@@ -217,6 +220,7 @@ class Index {
   void release_readers();
   Status record_resident(const Digest& manifest) IMSY_REQUIRES(write_mu_);
   Status forget(const cdc::ObjectId& object, bool owned) IMSY_REQUIRES(write_mu_);
+  Result<Collected> count_objects(const char* which);
   // Runs the statement for the image, in a transaction that is on the disk when this returns.
   Status change_image(const Digest& manifest, const char* sql, std::int64_t value);
   // Changes what is queued of the object, if anything is.

@@ -250,7 +250,8 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
                                    "unixepoch() - used FROM object LEFT JOIN access ON "
                                    "access.object = object.row WHERE id = ?1"));
   IMSY_TRY_ASSIGN(reader->image,
-                  database.prepare("SELECT resident, wanted FROM image WHERE manifest = ?1"));
+                  database.prepare("SELECT resident, wanted, objects, bytes FROM image "
+                                   "WHERE manifest = ?1"));
   IMSY_TRY_ASSIGN(reader->owners, database.prepare(kCountOwners));
   return reader;
 }

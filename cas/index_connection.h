@@ -69,7 +69,7 @@ struct Index::Reader {
   Statement find;        // key, trust domain, any domain -> object id, offset
   Statement find_alone;  // id, trust domain, any domain -> 1 if the object is there
   Statement standing;    // id -> state, run, trust domain, one of the others: a row for each
-  Statement image;       // manifest -> resident, wanted
+  Statement image;       // manifest -> resident, wanted, its objects, their bytes
   Statement owners;      // object id -> images, and those of them that want it
 };
 

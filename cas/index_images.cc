@@ -190,14 +190,23 @@ Result<bool> Index::is_resident(const Digest& manifest) {
 }
 
 Result<bool> Index::is_shrunk(const Digest& manifest) {
+  IMSY_TRY_ASSIGN(const auto size, shrunk_size(manifest));
+  return size.has_value();
+}
+
+Result<std::optional<Collected>> Index::shrunk_size(const Digest& manifest) {
   Reader& reader = this->reader();
   MutexLock lock(reader.mu);
   reader.release();
+  std::optional<Collected> size;
   IMSY_TRY_ASSIGN(const bool known, watch(reader.image.bind(1, manifest).step()));
-  if (!known) return false;
-  const bool wanted = reader.image.integer(1) != 0;
+  if (!known) return size;
+  if (reader.image.integer(1) == 0) {
+    size = {.objects = static_cast<std::uint64_t>(reader.image.integer(2)),
+            .bytes = static_cast<std::uint64_t>(reader.image.integer(3))};
+  }
   reader.image.reset();
-  return !wanted;
+  return size;
 }
 
 Status Index::use_image(const Digest& manifest) {
@@ -311,11 +320,24 @@ Result<std::vector<Index::ObjectRow>> Index::idle_objects(Idle which, std::size_
 }
 
 Result<std::uint64_t> Index::object_bytes() {
+  IMSY_TRY_ASSIGN(const Collected all, count_objects("1"));
+  return all.bytes;
+}
+
+Result<Collected> Index::unowned() {
+  return count_objects("NOT EXISTS (SELECT 1 FROM owner WHERE owner.object = object.row)");
+}
+
+// Complete ones.
+Result<Collected> Index::count_objects(const char* which) {
   IMSY_TRY_ASSIGN(auto database, open_scan(layout_));
   IMSY_TRY_ASSIGN(auto sum,
-                  database.prepare("SELECT COALESCE(SUM(size), 0) FROM object WHERE state > 0"));
-  IMSY_TRY_ASSIGN(const std::int64_t bytes, watch(sum.run_for_integer()));
-  return static_cast<std::uint64_t>(bytes);
+                  database.prepare(std::string("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM "
+                                               "object WHERE state > 0 AND ") +
+                                   which));
+  IMSY_TRY(watch(sum.step()));
+  return Collected{.objects = static_cast<std::uint64_t>(sum.integer(0)),
+                   .bytes = static_cast<std::uint64_t>(sum.integer(1))};
 }
 
 Result<bool> Index::remove_idle(const cdc::ObjectId& object,

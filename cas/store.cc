@@ -36,6 +36,11 @@ class LiveStore final : public Store {
   Result<bool> is_resident(const Digest& manifest) override;
   Result<bool> is_shrunk(const Digest& manifest) override { return index_->is_shrunk(manifest); }
   Status use_image(const Digest& manifest) override {
+    IMSY_TRY_ASSIGN(const auto shrunk, index_->shrunk_size(manifest));
+    if (shrunk) {
+      IMSY_TRY_ASSIGN(const bool room, cleaner_->has_room(*shrunk));
+      if (!room) return {};
+    }
     return with_room(0, [&] { return index_->use_image(manifest); });
   }
   Status pin(const Digest& manifest, bool pinned) override {

@@ -146,8 +146,9 @@ class Store {
   // images own, and are fetched again when they are read. Then it is not to be filled again before
   // somebody has use for it. An image that is not known is not shrunk.
   virtual Result<bool> is_shrunk(const Digest& manifest) = 0;
-  // Somebody has: from now on, durably, it is not shrunk, and it is the last one to be.
-  // kFailedPrecondition: the image was not added.
+  // Somebody has: from now on, durably, it is not shrunk, and it is the last one to be. Where the
+  // limits leave no room for all of it, a shrunk one stays so: it would only make others give way,
+  // in turns. kFailedPrecondition: the image was not added.
   virtual Status use_image(const Digest& manifest) = 0;
   // An image is not shrunk from now on, durably, until that is taken back: the kernel reads its
   // objects without us. kFailedPrecondition: the image was not added.

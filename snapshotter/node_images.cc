@@ -295,7 +295,8 @@ void NodeImages::complete(std::int64_t slot) {
   });
 }
 
-// What was dropped for want of room is fetched again only when somebody uses the image.
+// What was dropped for want of room is fetched again only when somebody uses the image, and when
+// there is room.
 void NodeImages::use(std::int64_t slot) {
   if (stop_.stop_requested()) return;
   images_->submit([this, slot] {
@@ -304,7 +305,7 @@ void NodeImages::use(std::int64_t slot) {
     const bool shrunk = is_shrunk(live->record.manifest);
     const Status used = parts_.store.use_image(live->record.manifest);
     if (!used) log::warn("image {}: its use is not on record: {}", slot, used.error().message());
-    if (!used || !shrunk) return;
+    if (!used || !shrunk || is_shrunk(live->record.manifest)) return;
     Filling done = Filling::kDone;
     live->filling.compare_exchange_strong(done, Filling::kNot);
     fill(live);

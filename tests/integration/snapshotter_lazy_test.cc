@@ -383,8 +383,8 @@ class FullDiskTest : public LazyTest {
     const std::string top = pull(client, first).back();
     ASSERT_TRUE(client.prepare("default/9/first", top, {}, &mounts[0]).ok());
     wait_resident(1);
-    ASSERT_TRUE(
-        client.prepare("default/9/second", pull(client, second).back(), {}, &mounts[1]).ok());
+    auto others = pull(client, second);
+    ASSERT_TRUE(client.prepare("default/9/second", others.back(), {}, &mounts[1]).ok());
     wait_for_log(first.made.anchor.manifest.to_string(), "is shrunk for want of room");
     process_->wait_for_stats([&](const oci::Json&) { return is_resident(second); });
     expect_content(mounts[0], first);
@@ -395,10 +395,17 @@ class FullDiskTest : public LazyTest {
       EXPECT_TRUE(client.prepare(key, top).ok()) << "the daemon commits";
       EXPECT_TRUE(client.remove(key).ok());
     }
-    // Those were uses, so the first one is wanted again.
-    process_->wait_for_stats([&](const oci::Json&) { return is_resident(first); });
     expect_content(mounts[0], first);
     expect_content(mounts[1], second);
+    EXPECT_TRUE(is_resident(second)) << "nor do those uses";
+    EXPECT_FALSE(is_resident(first));
+    // Now there is room for all of it.
+    ASSERT_TRUE(client.remove("default/9/second").ok());
+    for (; !others.empty(); others.pop_back()) ASSERT_TRUE(client.remove(others.back()).ok());
+    process_->wait_for_stats([](const oci::Json& stats) { return stats["images"].size() == 1; });
+    EXPECT_TRUE(client.prepare("default/9/again", top, {}, &mounts[1]).ok());
+    process_->wait_for_stats([&](const oci::Json&) { return is_resident(first); });
+    expect_content(mounts[1], first);
     process_->end(SIGTERM);
   }
 };

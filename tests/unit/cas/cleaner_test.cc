@@ -248,6 +248,23 @@ TEST_F(ShrinkTest, IsRememberedUntilTheImageIsUsedOrWhole) {
   expect_content(new_);
 }
 
+TEST_F(ShrinkTest, StaysShrunkWhereAllOfItHasNoRoom) {
+  shrink(100'000'000);
+  const auto use_within = [&](std::uint64_t quota, const test::MadeImage& image) {
+    store_.reset();
+    store_ = open_store(root(), {.quota_bytes = quota, .keep_limits = false});
+    EXPECT_OK(store_->use_image(name(image)));
+    return !shrunk(image);
+  };
+  EXPECT_FALSE(use_within(400'000, old_));
+  EXPECT_TRUE(use_within(10'000'000, old_));
+  put_all(*store_, old_);
+  ASSERT_OK(store_->mark_resident(*old_.manifest));
+  EXPECT_FALSE(use_within(700'000, new_)) << "the other one has most of it";
+  ASSERT_OK(store_->remove_image(name(old_)));
+  EXPECT_TRUE(use_within(700'000, new_)) << "what nobody owns can give way";
+}
+
 TEST_F(ShrinkTest, WhatIsReadOfAShrunkImageMayGoAgainAndAgain) {
   shrink(100'000'000);
   for (int i = 0; i < 2; ++i) {
