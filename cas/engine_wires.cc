@@ -123,14 +123,16 @@ void Engine::hurry(const ImageState& image, const std::vector<std::uint32_t>& ch
 bool Engine::comes_late(Dispatch::Id id, const Request& request, const WantKeys& keys) {
   const cdc::Objects& objects = request.image->manifest->objects();
   const std::uint64_t begin = request.range().offset;
-  return std::any_of(request.frames.begin(), request.frames.end(), [&](std::uint32_t index) {
+  for (const std::uint32_t index : request.frames) {
     const auto chunks = objects.chunks_in_frame(index);
     const bool wanted = std::any_of(chunks.begin(), chunks.end(), [&](std::uint32_t chunk) {
       return keys.contains(request.image->key(chunk));
     });
+    if (!wanted) continue;
     const cdc::Frame& frame = objects.frame(index);
-    return wanted && dispatch_.outlasts_reader(id, frame.stored_offset + frame.stored_size - begin);
-  });
+    if (dispatch_.outlasts_reader(id, frame.stored_offset + frame.stored_size - begin)) return true;
+  }
+  return false;
 }
 
 // Nothing of it is on the wire or in memory any more.

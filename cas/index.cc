@@ -146,14 +146,20 @@ void Index::enqueue(Fill fill) {
   if (wake) queued_.notify_one();
 }
 
+// The row of an object of which there is something now.
+Index::QueuedObject& Index::record(Queue& queue, const ObjectRow& row) {
+  new_.erase(row.id);
+  return queue.at(row);
+}
+
 void Index::add_complete(const ObjectRow& row) {
-  enqueue([&](Queue& queue) { queue.at(row).complete = true; });
+  enqueue([&](Queue& queue) IMSY_REQUIRES(queue_mu_) { record(queue, row).complete = true; });
 }
 
 void Index::add_chunk(const Digest& digest, const ObjectRow& object, std::uint64_t offset) {
-  enqueue([&](Queue& queue) {
+  enqueue([&](Queue& queue) IMSY_REQUIRES(queue_mu_) {
     // The object's row always: it says whose bytes are in the file.
-    queue.at(object);
+    record(queue, object);
     if (queue.chunks.size() < kQueueLimit) {
       queue.chunks.emplace(key_of(digest), ChunkPlace{object.id, offset});
     }
@@ -161,7 +167,8 @@ void Index::add_chunk(const Digest& digest, const ObjectRow& object, std::uint64
 }
 
 void Index::add_access(const ObjectRow& object, const std::string& trust_domain) {
-  enqueue([&](Queue& queue) { queue.at(object).others.push_back(trust_domain); });
+  enqueue([&](Queue& queue)
+              IMSY_REQUIRES(queue_mu_) { record(queue, object).others.push_back(trust_domain); });
 }
 
 void Index::drop_chunk(const Digest& digest, const ChunkPlace& place) {

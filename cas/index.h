@@ -103,8 +103,8 @@ class Index {
   std::vector<bool> likely_chunks(std::span<const cdc::Chunk> chunks,
                                   const std::string& trust_domain);
   Standing standing_of(const cdc::ObjectId& object);
-  // Whether the object is new with an image of this run, and this was not asked before: then
-  // nothing is on record of it, and it has no file. Saves the first who opens it from looking.
+  // Whether the object is new with an image of this run, nothing of it was put since, and this was
+  // not asked before: then it has no file. Saves the first who opens it from looking.
   bool take_new(const cdc::ObjectId& object);
   // The object is complete no more. A crash does not bring the record back, so that the caller may
   // touch its file.
@@ -212,6 +212,7 @@ class Index {
   bool wait_for_work();
   template <typename Fill>
   void enqueue(Fill fill);
+  QueuedObject& record(Queue& queue, const ObjectRow& row) IMSY_REQUIRES(queue_mu_);
   Status flush_locked() IMSY_REQUIRES(write_mu_);
   Status write_batch(const Queue& batch) IMSY_REQUIRES(write_mu_);
   // Runs `work` in a transaction that is on the disk when this returns.

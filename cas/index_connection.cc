@@ -238,13 +238,13 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
   IMSY_TRY(database.run(kSettings));
   // What stands above the leaves of all tables, with 10 million chunks.
   IMSY_TRY(database.run("PRAGMA cache_size = -16384"));
-  IMSY_TRY_ASSIGN(reader->find,
-                  database.prepare(std::string("SELECT object.id, offset FROM chunk JOIN object ON "
-                                               "object.row = chunk.object WHERE key = ?1") +
-                                   kMayUse + " LIMIT 8"));
-  IMSY_TRY_ASSIGN(
-      reader->find_alone,
-      database.prepare(std::string("SELECT 1 FROM object WHERE id = ?1 AND state > 0") + kMayUse));
+  std::string find =
+      "SELECT object.id, offset FROM chunk JOIN object ON object.row = chunk.object WHERE key = ?1";
+  find.append(kMayUse).append(" LIMIT 8");
+  IMSY_TRY_ASSIGN(reader->find, database.prepare(find));
+  std::string find_alone = "SELECT 1 FROM object WHERE id = ?1 AND state > 0";
+  find_alone.append(kMayUse);
+  IMSY_TRY_ASSIGN(reader->find_alone, database.prepare(find_alone));
   IMSY_TRY_ASSIGN(reader->standing,
                   database.prepare("SELECT state, run, object.trust_domain, access.trust_domain, "
                                    "unixepoch() - used FROM object LEFT JOIN access ON "

@@ -143,6 +143,7 @@ Status Index::add_image(const ImageRow& image, const cdc::Manifest& manifest) {
 }
 
 bool Index::take_new(const cdc::ObjectId& object) {
+  if (broken_) return false;  // what was put since is not on record
   MutexLock lock(queue_mu_);
   return new_.erase(object) > 0;
 }

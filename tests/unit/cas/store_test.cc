@@ -339,6 +339,16 @@ TEST_F(StoreTest, WhatNobodyKnowsOfGivesWayToANewObject) {
   EXPECT_TRUE(object("etc/motd")->has_chunk(0)) << "what stood there is gone";
 }
 
+TEST_F(StoreTest, WhatWasOpenWhileItsImageCameAnewIsFoundAgain) {
+  open();
+  auto motd = object("etc/motd");
+  ASSERT_OK(store_->remove_image(image_.manifest->digest()));
+  ASSERT_OK(add(*store_, image_));
+  ASSERT_OK(store_->put_chunk(*motd, 0, image_.files.at("etc/motd")));
+  motd.reset();
+  EXPECT_TRUE(object("etc/motd")->has_chunk(0));
+}
+
 TEST_F(StoreTest, TakesAnObjectOfZeroBytesForMissing) {
   open();
   put_file(*store_, image_, "etc/motd");
