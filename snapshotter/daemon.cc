@@ -100,14 +100,14 @@ Status run_daemon(const DaemonOptions& options) {
   ServiceOptions service_options;
   service_options.prepare_timeout = options.config.prepare_timeout;
   Service service(*snapshotter, service_options);
+  // Before anybody reaches us: what is there may be of the process before this one.
+  StatsFile stats(state / "stats.json");
+  write_stats(stats, *node);
   IMSY_TRY_ASSIGN(UniqueFd listening, listen_at(options.address));
   IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service));
   Control control(*node, root);
   IMSY_TRY_ASSIGN(UniqueFd control_socket, listen_at(state / "control.sock"));
   IMSY_TRY_ASSIGN(const auto control_server, Server::start(std::move(control_socket), control));
-  // Before anybody waits for us: what is there may be of the process before this one.
-  StatsFile stats(state / "stats.json");
-  write_stats(stats, *node);
   log::info("serving {} at {}", root.string(), options.address.string());
   notify_service_manager("READY=1");
 
