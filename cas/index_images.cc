@@ -138,7 +138,9 @@ Status Index::add_image(const ImageRow& image, const cdc::Manifest& manifest) {
   std::vector<cdc::ObjectId> created;
   IMSY_TRY(durably([&] { return writer.put_image(image, manifest, &created); }));
   MutexLock queue_lock(queue_mu_);
-  if (new_.size() + created.size() <= kNewLimit) new_.insert(created.begin(), created.end());
+  // Some are never opened, because their images went first.
+  if (new_.size() + created.size() > kNewLimit) new_.clear();
+  if (created.size() <= kNewLimit) new_.insert(created.begin(), created.end());
   return {};
 }
 
