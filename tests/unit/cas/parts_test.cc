@@ -232,6 +232,18 @@ TEST_F(InFlightTest, WhoJoinsACarriedChunkDoesNotStart) {
   EXPECT_TRUE(table_.is_awaited(key_));
 }
 
+TEST_F(InFlightTest, OneOfTwoCarriersMayLeaveItToTheOther) {
+  EXPECT_FALSE(table_.leave_to_others(key_, a_.get()));
+  EXPECT_TRUE(table_.join(key_, waiter(a_)));
+  EXPECT_FALSE(table_.leave_to_others(key_, a_.get())) << "there is no other";
+  table_.carry(key_, b_.get());
+  EXPECT_TRUE(table_.leave_to_others(key_, a_.get()));
+  EXPECT_FALSE(table_.leave_to_others(key_, b_.get()));
+  const auto outcome = table_.give_up(key_, b_.get(), InFlight::Why::kFailed);
+  ASSERT_EQ(outcome.restart.size(), 1u) << "who has left it is asked when the other fails";
+  EXPECT_EQ(outcome.restart[0].image, a_);
+}
+
 TEST_F(InFlightTest, TargetsNeedACarrier) {
   EXPECT_FALSE(table_.add_target(key_, {a_, 0}));
   table_.carry(key_, b_.get());

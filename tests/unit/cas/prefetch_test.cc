@@ -16,6 +16,21 @@ class BackgroundTest : public FetcherTest {
     }
     return chunks;
   }
+  // A fill of many_frames() of which the first request is over; the second has to wait for hours.
+  struct SlowFill {
+    std::shared_ptr<Image> image;
+    std::future<Status> filled;
+  };
+  SlowFill fill_slowly() {
+    options_.background_rate = 1;
+    options_.plan.fill_run = 3'000;
+    reopen();
+    source_->add(many_frames().blobs);
+    SlowFill slow{attach(many_frames()), {}};
+    slow.filled = fill(*slow.image);
+    while (source_->bytes() < 3'000) std::this_thread::yield();
+    return slow;
+  }
   static void wait_until_present(Image& image, const std::string& path) {
     while (!start(image, many_frames(), path).is_over()) std::this_thread::yield();
   }
@@ -63,13 +78,7 @@ TEST_F(BackgroundTest, AReaderDoesNotWaitForALongFill) {
 }
 
 TEST_F(BackgroundTest, AReaderDoesNotWaitForTheFillOfAnotherImage) {
-  options_.background_rate = 1;
-  options_.plan.fill_run = 3'000;
-  reopen();
-  source_->add(many_frames().blobs);
-  const auto filling = attach(many_frames());
-  auto filled = fill(*filling);
-  while (source_->bytes() < 3'000) std::this_thread::yield();
+  const SlowFill filling = fill_slowly();
   test::ImageMaker maker;
   maker.frame_target(3'000).file("more", "more");
   for (const auto& [path, content] : many_frames().files) maker.file(path, content);
@@ -79,15 +88,9 @@ TEST_F(BackgroundTest, AReaderDoesNotWaitForTheFillOfAnotherImage) {
 }
 
 TEST_F(BackgroundTest, AReaderDoesNotWaitForAFillThatWaits) {
-  options_.background_rate = 1;  // the second request has to wait for hours
-  options_.plan.fill_run = 3'000;
-  reopen();
-  source_->add(many_frames().blobs);
-  const auto image = attach(many_frames());
-  auto filled = fill(*image);
-  while (source_->bytes() < 3'000) std::this_thread::yield();
-  expect_content(*image, many_frames());
-  EXPECT_OK(filled.get());
+  SlowFill filling = fill_slowly();
+  expect_content(*filling.image, many_frames());
+  EXPECT_OK(filling.filled.get());
 }
 
 TEST_F(BackgroundTest, BytesInFlightAreBoundedOverAllImages) {
