@@ -241,6 +241,8 @@ bool StoredObject::lacks(std::uint64_t offset, std::uint64_t size) const {
 
 void StoredObject::reject(std::uint64_t offset) {
   const std::uint32_t index = chunk_at(offset);
+  // What is known to be missing is not lost: then only the hint was old.
+  if (!has_chunk(index)) return;
   const int file = fd();
   if (file >= 0 && !holds(index, file)) lose(index, "its bytes are not the chunk's");
 }

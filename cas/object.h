@@ -75,7 +75,6 @@ class StoredObject {
   Status mix() IMSY_REQUIRES(mu_);
   void bring(std::uint32_t index, const std::string& trust_domain, Rights& rights);
   bool is_public() const IMSY_REQUIRES(mu_) { return trust_domain_ && trust_domain_->empty(); }
-  Status reject_size(std::uint64_t size);
   void set_all(ChunkState state);
   bool verify(std::uint32_t index);
   bool holds(std::uint32_t index, int fd) const;

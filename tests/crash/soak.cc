@@ -8,7 +8,7 @@
 // is there. What must hold, or the program says what did not and ends with 1:
 //   * every read of an image that is there succeeds, with the right bytes;
 //   * a check of the store finds nothing;
-//   * an image that is resident asks its source for nothing;
+//   * an image that is resident and pinned, as half of them are, asks its source for nothing;
 //   * of images that are pulled together each chunk is fetched once;
 //   * at the end nothing is left: no file, no descriptor, no memory.
 
@@ -102,6 +102,7 @@ struct Slot {
   std::atomic<bool> wanted{false};    // by the operator, for itself
   std::shared_ptr<cas::Image> image;  // null: not attached
   bool added = false;                 // the store has it
+  bool pinned = false;                // whenever it has it
   std::shared_ptr<std::atomic<bool>> resident = std::make_shared<std::atomic<bool>>(false);
   std::optional<std::uint64_t> requests;  // of the source, when it was resident and nobody read
 };
@@ -152,6 +153,7 @@ class Soak {
     for (unsigned i = 0; i < kImages; ++i) {
       slots_.push_back(std::make_unique<Slot>());
       make_image(*slots_.back(), i);
+      slots_.back()->pinned = i % 2 == 0;
     }
   }
   ~Soak() { fs::remove_all(directory_); }
@@ -284,6 +286,7 @@ class Soak {
         expect(store_->add_image(slot.made.manifest, slot.made.manifest_bytes,
                                  slot.made.anchor_text, slot.trust_domain),
                "add an image");
+        if (slot.pinned) expect(store_->pin(slot.made.manifest->digest(), true), "pin an image");
         slot.added = true;
       }
       if (slot.image == nullptr) attach(slot);
@@ -345,10 +348,10 @@ class Soak {
     if (!summary) fail("check: " + summary.error().message());
   }
 
-  // Of an image that is resident.
+  // Of an image that is resident, and stays so.
   void expect_no_requests(Slot& slot) {
     const Alone alone(slot);
-    if (slot.image == nullptr || !*slot.resident) return;
+    if (!slot.pinned || slot.image == nullptr || !*slot.resident) return;
     // What was asked before is answered when this is.
     const auto last = std::make_shared<LastReceiver>();
     const auto& layer = slot.made.anchor.data_layers[0];

@@ -741,6 +741,23 @@ TEST_F(ChunkReuse, DropsAPlaceThatDoesNotHoldTheChunk) {
   EXPECT_TRUE(large->has_chunk(1));
 }
 
+TEST_F(ChunkReuse, AHintThatIsOlderThanTheFileIsNoLoss) {
+  open();
+  ASSERT_OK(add(*store_, image_));
+  ASSERT_OK(put(*object("bin/large"), 0, chunk_bytes(image_, "bin/large", 0)));
+  close();
+  fs::remove(file("partial", "bin/large"));
+  open();
+  const auto large = object("bin/large");
+  ASSERT_OK(put(*large, 1, chunk_bytes(image_, "bin/large", 1)));
+  testing::internal::CaptureStderr();
+  const auto bytes = store_->find_chunk(chunk("bin/large", 0), "");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  ASSERT_OK(bytes);
+  EXPECT_FALSE(*bytes);
+  EXPECT_TRUE(large->has_chunk(1));
+}
+
 // --- the index
 
 TEST_F(StoreTest, RebuildsADeletedIndex) {
