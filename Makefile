@@ -45,7 +45,8 @@ asan tsan: deps ## unit tests under AddressSanitizer and UBSan, or under ThreadS
 	cmake --preset $@
 	cmake --build build/$@ -j$(JOBS)
 	$(CTEST) --test-dir build/$@ -L unit
-fuzz: deps      ## every fuzz target for FUZZ_SECONDS
+fuzz:           ## every fuzz target for FUZZ_SECONDS
+	scripts/deps.sh clang
 	cmake --preset fuzz
 	cmake --build build/fuzz -j$(JOBS) --target fuzz_targets
 	scripts/fuzz.sh build/fuzz $(FUZZ_SECONDS)
@@ -59,10 +60,13 @@ soak: tools all ## random traffic of a node for SOAK_SECONDS: a process, the sam
 format:
 	clang-format -i $(SOURCES)
 style:          ## what can be checked without building
-	clang-format --dry-run --Werror $(SOURCES)
+	@clang-format --dry-run --Werror $(SOURCES)
 	tests/tidy_test.py
-tidy: deps all style
-	run-clang-tidy -quiet -p build/dev -j$(JOBS) "^$(CURDIR)/(?!build/|\.cache/)"
+tidy: style
+	scripts/deps.sh clang
+	cmake --preset clang
+	cmake --build build/clang -j$(JOBS) --target imsy_proto
+	run-clang-tidy -quiet -p build/clang -j$(JOBS) "^$(CURDIR)/(?!build/|\.cache/)"
 install:        ## to PREFIX, with all optimisation
 	cmake --preset release
 	cmake --build build/release -j$(JOBS) --target programs

@@ -20,7 +20,7 @@ namespace {
 using Part = CheckPosition::Part;
 
 constexpr std::array<std::string_view, 4> kPartNames = {"index", "images", "unowned", "files"};
-constexpr std::size_t kBatch = 1024;           // objects
+constexpr std::size_t kUnownedBatch = 1024;    // objects
 constexpr std::uint64_t kWindow = 4ull << 20;  // bytes read at a time to be cut again
 constexpr const char* kAskForRepair = "a check with repair mends it";
 constexpr const char* kFetchedAgain = "taken off the record, so that it is fetched again";
@@ -371,14 +371,14 @@ Result<std::string> Checker::content_fault(const cdc::ObjectId& id) {
 Status Checker::check_unowned() {
   cdc::ObjectId from = position_.at;
   for (;;) {
-    IMSY_TRY_ASSIGN(const auto objects, scan_->unowned_from(from, kBatch));
+    IMSY_TRY_ASSIGN(const auto objects, scan_->unowned_from(from, kUnownedBatch));
     for (const IndexScan::Object& object : objects) {
       if (object.complete) IMSY_TRY(check_unowned(object.id));
       from = object.id;
       if (!advance(from)) return {};
       passed({.part = Part::kUnowned, .at = from, .number = 0});
     }
-    if (objects.size() < kBatch) return {};
+    if (objects.size() < kUnownedBatch) return {};
   }
 }
 

@@ -15,7 +15,7 @@ constexpr std::chrono::seconds kTryAgain{1};
 // Room is made for more than the one who asks, so that not everybody has to.
 constexpr std::uint64_t kRoomBytes = 16u << 20;
 constexpr std::uint64_t kRoomFiles = 256;
-constexpr std::size_t kBatch = 16'384;  // objects
+constexpr std::size_t kVictimBatch = 16'384;  // objects
 // Hints of objects that are gone cost room only, and finding them a pass over all.
 constexpr std::chrono::hours kSweepEvery{1};
 
@@ -25,7 +25,7 @@ constexpr unsigned kReserved = 4;
 constexpr std::chrono::seconds kLookAtDisk{1};
 constexpr std::uint64_t kMostBetween = 64u << 20;  // bytes
 // What a put takes beside its bytes; and that is left without a floor, too.
-constexpr std::uint64_t kBlock = 4096;
+constexpr std::uint64_t kPutOverhead = 4096;
 constexpr std::uint64_t kLeastBytes = 16u << 20;  // the logs of two databases, and more
 constexpr std::uint64_t kLeastFiles = 16;
 
@@ -178,7 +178,7 @@ Cleaner::Need Cleaner::lacking_for(std::uint64_t bytes) const {
 }
 
 Status Cleaner::may_write(std::uint64_t bytes) {
-  const auto size = static_cast<std::int64_t>(bytes + kBlock);
+  const auto size = static_cast<std::int64_t>(bytes + kPutOverhead);
   if (allowance_.fetch_sub(size) > size && Clock::now() < look_again_.load()) return {};
   IMSY_TRY_ASSIGN(const Layout::FreeSpace space, layout_.free_space());
   const std::uint64_t kept_bytes = reserved(space.bytes, kLeastBytes) + bytes;
@@ -193,7 +193,7 @@ Status Cleaner::may_write(std::uint64_t bytes) {
   }
   // Not all of it at once, since others write, too.
   std::uint64_t left = std::min((space.free_bytes - kept_bytes) / 2, kMostBetween);
-  if (space.files > 0) left = std::min(left, (space.free_files - kept_files) / 2 * kBlock);
+  if (space.files > 0) left = std::min(left, (space.free_files - kept_files) / 2 * kPutOverhead);
   allowance_ = static_cast<std::int64_t>(left);
   look_again_ = Clock::now() + kLookAtDisk;
   return {};
@@ -254,7 +254,7 @@ Status Cleaner::discard_objects(Index::Idle which, const Need& need, Layout::Dis
   std::size_t kept = 0;  // most often because they are open
   bool closed = false;
   while (!need.met_by(done)) {
-    IMSY_TRY_ASSIGN(const auto victims, index_.idle_objects(which, kBatch, kept));
+    IMSY_TRY_ASSIGN(const auto victims, index_.idle_objects(which, kVictimBatch, kept));
     if (victims.empty() && (kept == 0 || std::exchange(closed, true))) break;
     if (victims.empty()) {
       close_idle();

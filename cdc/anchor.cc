@@ -8,7 +8,7 @@ namespace imsy::cdc {
 namespace {
 
 constexpr std::string_view kFirstWord = "imsy-anchor";
-constexpr std::string_view kVersion = "1";
+constexpr std::string_view kAnchorVersion = "1";
 
 Error wrong(std::size_t line, std::string_view what) {
   return Error(Errc::kInvalid, "anchor, line " + std::to_string(line) + ": " + std::string(what));
@@ -43,7 +43,7 @@ bool parse_number(std::string_view word, T& value) {
 Status parse_first(std::string_view line) {
   const auto words = split(line);
   if (words.size() != 2 || words[0] != kFirstWord) return wrong(1, "must be \"imsy-anchor 1\"");
-  if (words[1] != kVersion) {
+  if (words[1] != kAnchorVersion) {
     return wrong(1, "format version " + in_quotes(words[1].substr(0, 20)) +
                         " is unknown, this program knows version 1: use a newer imsy");
   }
@@ -77,7 +77,7 @@ Status parse_data(std::string_view line, std::size_t number, Anchor& anchor) {
 
 std::string Anchor::to_text() const {
   std::string text(kFirstWord);
-  text += " " + std::string(kVersion) + "\n";
+  text += " " + std::string(kAnchorVersion) + "\n";
   text += "manifest " + manifest.to_string() + " " + std::to_string(header_size) + " " +
           std::to_string(manifest_size) + " " + std::to_string(manifest_offset) + " " +
           std::to_string(manifest_layer) + "\n";

@@ -27,7 +27,7 @@ void check(std::size_t zstd_result) {
   if (ZSTD_isError(zstd_result) != 0) std::abort();
 }
 
-Error corrupt(const std::string& what) {
+Error bad_frame(const std::string& what) {
   return Error(Errc::kCorrupt, "frame: " + what);
 }
 
@@ -76,27 +76,27 @@ Bytes encode_frame(ZSTD_CCtx& context, ByteSpan raw) {
 Status decode_frame(ZSTD_DCtx& context, ByteSpan stored, std::span<std::byte> raw) {
   // The shortest frame: magic, descriptor, content size or window, one block of a byte.
   if (stored.size() < 9 || load_le<std::uint32_t>(stored.data()) != kFrameMagic) {
-    return corrupt("not a zstd frame");
+    return bad_frame("not a zstd frame");
   }
   const unsigned long long content = ZSTD_getFrameContentSize(stored.data(), stored.size());
   if (content == ZSTD_CONTENTSIZE_UNKNOWN || content == ZSTD_CONTENTSIZE_ERROR) {
-    return corrupt("the content size is not stated");
+    return bad_frame("the content size is not stated");
   }
   if (content != raw.size()) {
-    return corrupt("holds " + std::to_string(content) + " bytes instead of " +
-                   std::to_string(raw.size()));
+    return bad_frame("holds " + std::to_string(content) + " bytes instead of " +
+                     std::to_string(raw.size()));
   }
   if (ZSTD_getDictID_fromFrame(stored.data(), stored.size()) != 0) {
-    return corrupt("wants a dictionary");
+    return bad_frame("wants a dictionary");
   }
-  if (window_exceeds_limit(stored)) return corrupt("the window is too large");
+  if (window_exceeds_limit(stored)) return bad_frame("the window is too large");
   const std::size_t whole = ZSTD_findFrameCompressedSize(stored.data(), stored.size());
-  if (ZSTD_isError(whole) != 0) return corrupt(ZSTD_getErrorName(whole));
-  if (whole != stored.size()) return corrupt("bytes follow its end");
+  if (ZSTD_isError(whole) != 0) return bad_frame(ZSTD_getErrorName(whole));
+  if (whole != stored.size()) return bad_frame("bytes follow its end");
   const std::size_t size =
       ZSTD_decompressDCtx(&context, raw.data(), raw.size(), stored.data(), stored.size());
-  if (ZSTD_isError(size) != 0) return corrupt(ZSTD_getErrorName(size));
-  if (size != raw.size()) return corrupt("ends too early");
+  if (ZSTD_isError(size) != 0) return bad_frame(ZSTD_getErrorName(size));
+  if (size != raw.size()) return bad_frame("ends too early");
   return {};
 }
 
@@ -133,7 +133,7 @@ FrameDecoder::FrameDecoder(FrameDecoder&&) noexcept = default;
 
 Result<Bytes> FrameDecoder::decode(ByteSpan stored, std::uint32_t raw_size) {
   if (raw_size == 0 || raw_size > kFrameLimit) {
-    return corrupt(std::to_string(raw_size) + " bytes is no possible size");
+    return bad_frame(std::to_string(raw_size) + " bytes is no possible size");
   }
   Bytes raw(raw_size);
   IMSY_TRY(decode_frame(*impl_->context, stored, raw));

@@ -13,7 +13,7 @@ namespace imsy::cdc {
 namespace {
 
 constexpr std::string_view kMagic = "IMSYCDC\n";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kFormatVersion = 1;
 constexpr std::size_t kFixedSize = 40;       // of the header, before the table
 constexpr std::size_t kTableEntrySize = 64;  // of the table, per section
 constexpr std::uint32_t kSectionsMax = 64;
@@ -47,7 +47,7 @@ std::string name_of(const ManifestHeader::Section& section) {
 Bytes encode_header(const ManifestHeader& header) {
   Bytes bytes;
   append(bytes, as_bytes(kMagic));
-  append_le(bytes, kVersion);
+  append_le(bytes, kFormatVersion);
   append_le(bytes, static_cast<std::uint32_t>(header.sections.size()));
   append_le(bytes, static_cast<std::uint32_t>(header.chunker.algorithm));
   append_le(bytes, header.chunker.size_min);
@@ -71,7 +71,7 @@ Result<ManifestHeader> decode_header(ByteSpan bytes) {
     return corrupt("it does not begin like one");
   }
   const auto version = load_le<std::uint32_t>(&bytes[8]);
-  if (version != kVersion) {
+  if (version != kFormatVersion) {
     return refused("format version " + std::to_string(version) +
                    " is unknown, this program reads version 1: use a newer imsy");
   }

@@ -14,7 +14,7 @@ namespace {
 constexpr std::uint64_t kTarBlock = 512;
 constexpr std::uint64_t kFreeLogical = std::uint64_t{1} << 30;
 
-Error corrupt(const std::string& what) {
+Error malformed(const std::string& what) {
   return Error(Errc::kCorrupt, what);
 }
 Error wrong(const std::string& what) {
@@ -137,8 +137,8 @@ Status ObjectsCodec::decode_objects(const SectionView& view, const Tree& tree,
     const std::uint32_t count = counts.varint32();
     const std::uint64_t size = tree.object_size(i);
     if ((count == 0) != (size == 0)) {
-      return corrupt("objects: object " + std::to_string(i) + " has " + std::to_string(size) +
-                     " bytes, but " + std::to_string(count) + " chunks");
+      return malformed("objects: object " + std::to_string(i) + " has " + std::to_string(size) +
+                       " bytes, but " + std::to_string(count) + " chunks");
     }
     total += count;
     if (total > std::min<std::uint64_t>(limits.chunks, kNone - 1)) {
@@ -156,7 +156,7 @@ Status ObjectsCodec::decode_objects(const SectionView& view, const Tree& tree,
   IMSY_TRY(counts.finish());
   IMSY_TRY(offsets.finish());
   if (view.plain.size() != non_empty * Digest::kSize) {
-    return corrupt("objects: there is not one digest for each object that is not empty");
+    return malformed("objects: there is not one digest for each object that is not empty");
   }
   return {};
 }
@@ -172,7 +172,7 @@ Status ObjectsCodec::decode_chunks(const Views& views, const Tree& tree, Objects
   }
   IMSY_TRY(lengths.expect(stored));
   if (views.chunks.plain.size() != stored * Digest::kSize) {
-    return corrupt("chunks: there is not one digest for each chunk");
+    return malformed("chunks: there is not one digest for each chunk");
   }
   objects.chunks_.reserve(total);
   objects.ids_.reserve(tree.object_count());
@@ -194,7 +194,8 @@ Status ObjectsCodec::decode_chunks(const Views& views, const Tree& tree, Objects
     }
     objects.ids_.push_back(object_id(size, digests));
     if (count > 1 && objects.ids_[i] != digest_at(views.objects.plain, object_digest++)) {
-      return corrupt("object " + std::to_string(i) + ": its id is not the hash of its chunk list");
+      return malformed("object " + std::to_string(i) +
+                       ": its id is not the hash of its chunk list");
     }
   }
   return lengths.finish();
@@ -207,11 +208,11 @@ Status ObjectsCodec::decode_frames(const SectionView& view, const ManifestLimits
   IMSY_TRY_ASSIGN(Column raw_sizes, reader.next("raw sizes"));
   IMSY_TRY_ASSIGN(Column stored_sizes, reader.next("stored sizes"));
   IMSY_TRY(reader.finish());
-  if (!view.plain.empty()) return corrupt("frames: bytes behind the columns");
+  if (!view.plain.empty()) return malformed("frames: bytes behind the columns");
   std::uint64_t raw_offset = 0;
   for (std::uint32_t layer = 0; layers.size() > 0; ++layer) {
     const std::uint32_t count = layers.varint32();
-    if (count == 0) return corrupt("frames: layer " + std::to_string(layer) + " has none");
+    if (count == 0) return malformed("frames: layer " + std::to_string(layer) + " has none");
     IMSY_TRY(raw_sizes.expect(count));
     if (count > limits.chunks - objects.frames_.size()) {
       return wrong("the frames exceed the limit of " + std::to_string(limits.chunks));

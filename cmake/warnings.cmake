@@ -5,4 +5,7 @@ target_compile_options(imsy_warnings INTERFACE
   -Wconversion -Wno-sign-conversion -Werror)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(imsy_warnings INTERFACE -Wthread-safety)
+elseif(CMAKE_UNITY_BUILD)
+  # It takes the source files that are compiled together for headers.
+  target_compile_options(imsy_warnings INTERFACE -Wno-subobject-linkage)
 endif()

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "common/io.h"
+#include "oci/ascii.h"
 #include "oci/base64.h"
 #include "oci/json.h"
 
@@ -254,13 +255,6 @@ std::string take_token(std::string_view& text) {
   return token;
 }
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return text;
-}
-
 // System services have no $HOME.
 std::filesystem::path home_directory() {
   if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') return home;
@@ -328,7 +322,7 @@ std::vector<Challenge> parse_challenges(std::string_view header) {
     if (token.empty()) return challenges;
     skip_blank(header);
     if (header.empty() || header.front() != '=') {
-      challenges.push_back({lower(std::move(token)), {}});
+      challenges.push_back({lowered(token), {}});
       continue;
     }
     header.remove_prefix(1);
@@ -338,7 +332,7 @@ std::vector<Challenge> parse_challenges(std::string_view header) {
     if (header.empty() || header.front() == ',') continue;
     auto value = take_value(header);
     if (!value || challenges.empty()) return challenges;
-    challenges.back().parameters.emplace(lower(std::move(token)), std::move(*value));
+    challenges.back().parameters.emplace(lowered(token), std::move(*value));
   }
   return challenges;
 }

@@ -20,8 +20,6 @@
 namespace imsy::oci {
 namespace {
 
-constexpr std::string_view kManifestFile = "manifest.json";
-
 // One image as manifest.json lists it; the paths are names in the archive.
 struct Listed {
   std::string config;
@@ -50,7 +48,7 @@ Result<Listed> parse_listed(const Json& json, const std::string& where) {
 }
 
 Result<std::vector<Listed>> parse_list(std::string_view text) {
-  const std::string where(kManifestFile);
+  const std::string where(kDockerArchiveManifest);
   IMSY_TRY_ASSIGN(const Json json, parse_json(text, where));
   if (!json.is_array()) return Error(Errc::kInvalid, where + ": must be an array");
   std::vector<Listed> images;
@@ -238,7 +236,7 @@ Result<std::unique_ptr<ImageSource>> open_docker_archive(const std::filesystem::
   const std::string name = "docker-archive:" + file.string();
   auto archive = Archive::open(file, temporary);
   if (!archive) return archive.error().with_context(name);
-  auto text = read_document(**archive, std::string(kManifestFile));
+  auto text = read_document(**archive, kDockerArchiveManifest);
   if (!text) return text.error().with_context(name + ": is no docker archive");
   auto images = parse_list(*text);
   if (!images) return images.error().with_context(name);

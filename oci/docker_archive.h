@@ -14,6 +14,9 @@
 
 namespace imsy::oci {
 
+// docker, podman and skopeo read this file; containerd reads the layout.
+constexpr const char* kDockerArchiveManifest = "manifest.json";
+
 // Opens `file` ("-" is the standard input) to read images by reference ("web:1.2" and
 // "docker.io/library/web:1.2" are the same). `temporary` is the directory for what oci/archive.h
 // has to keep, and errors are as there.

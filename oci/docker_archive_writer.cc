@@ -10,8 +10,6 @@
 namespace imsy::oci {
 namespace {
 
-// docker, podman and skopeo read this file; containerd reads the layout.
-constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kContainerdName = "io.containerd.image.name";
 constexpr const char* kScheme = "docker-archive:";
 
@@ -60,7 +58,7 @@ Status DockerArchiveTarget::finish(const std::vector<Digest>& images) {
     const Json entry{{"Config", layout_file::blob_path(manifest.config.digest)},
                      {"RepoTags", std::move(tags)},
                      {"Layers", std::move(layers)}};
-    IMSY_TRY(archive_->add_file(kManifestFile, as_bytes(Json::array({entry}).dump())));
+    IMSY_TRY(archive_->add_file(kDockerArchiveManifest, as_bytes(Json::array({entry}).dump())));
     return archive_->finish(images);
   }
   return Error(Errc::kInvalid, name_ + ": the image was not written");

@@ -23,6 +23,7 @@
 
 #include "common/mutex.h"
 #include "common/thread_pool.h"
+#include "oci/ascii.h"
 #include "oci/retry.h"
 #include "oci/url.h"
 
@@ -40,16 +41,6 @@ constexpr unsigned kStreamsPerHost = 32;   // open at once where HTTP/2 is spoke
 constexpr std::size_t kOriginsMax = 1024;  // whose health is kept while nobody asks them
 constexpr long kReceiveBuffer = 128L << 10;
 constexpr long kSendBuffer = 256L << 10;
-
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-std::string lowered(std::string_view text) {
-  std::string result(text);
-  std::transform(result.begin(), result.end(), result.begin(), lower);
-  return result;
-}
 
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";

@@ -1,8 +1,9 @@
 #include "oci/json.h"
 
-#include <algorithm>
 #include <limits>
 #include <utility>
+
+#include "oci/ascii.h"
 
 template class nlohmann::basic_json<>;
 
@@ -91,15 +92,6 @@ class Builder : public nlohmann::json_sax<Json> {
 
 Error invalid(std::string_view where, std::string_view key, std::string_view what) {
   return Error(Errc::kInvalid, field_path(where, key) + ": " + std::string(what));
-}
-
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-bool equal_but_for_case(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return lower(x) == lower(y); });
 }
 
 }  // namespace

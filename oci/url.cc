@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "oci/ascii.h"
+
 namespace imsy::oci {
 namespace {
 
@@ -21,13 +23,6 @@ std::string part(const Handle& url, CURLUPart which, unsigned flags = 0) {
   std::string result(text);
   curl_free(text);
   return result;
-}
-
-std::string lowered(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return text;
 }
 
 // A host as DNS and RFC 3986 have them; libcurl also takes percent-encoded ones, whose decoded form

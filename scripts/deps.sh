@@ -1,5 +1,8 @@
 #!/bin/bash
 # Installs the Debian packages that building and testing need; quick when they are all there.
+#
+#     scripts/deps.sh [clang]      clang: the compiler of the fuzz targets, and clang-tidy, too
+#
 # Servers (registry, containerd, runc ...) are not installed: scripts/tools.py unpacks them
 # into .cache, so that no service gets started and nothing of the machine changes.
 set -euo pipefail
@@ -14,7 +17,8 @@ build=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 tests=(ca-certificates git python3 zstd mmdebstrap)
-style=(clang clang-format clang-tidy)
+style=(clang-format)
+[[ ${1:-} != clang ]] || style+=(clang clang-tidy)
 
 missing=()
 for package in "${build[@]}" "${tests[@]}" "${style[@]}"; do

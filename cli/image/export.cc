@@ -10,8 +10,6 @@
 namespace imsy::cli::image {
 namespace {
 
-using oci::Json;
-
 // Measures what is written to a blob.
 class MeasuredBlob : public ByteWriter {
  public:
@@ -82,16 +80,16 @@ Result<oci::Descriptor> export_layer(const Place& from, const converter::ProvedI
 
 // The configuration with the data layers only.
 std::string plain_config(const converter::ProvedImage& image) {
-  Json config = image.image.config.json;
-  Json diff_ids = Json::array();
-  Json history = Json::array();
+  oci::Json config = image.image.config.json;
+  oci::Json diff_ids = oci::Json::array();
+  oci::Json history = oci::Json::array();
   for (const auto& layer : image.anchor.data_layers) {
     diff_ids.push_back(layer.diff_id.to_string());
-    Json entry{{"created_by", "imsy export: " + image.image.document.digest.to_string()}};
+    oci::Json entry{{"created_by", "imsy export: " + image.image.document.digest.to_string()}};
     if (config.contains("created")) entry["created"] = config["created"];
     history.push_back(std::move(entry));
   }
-  config["rootfs"] = Json{{"type", "layers"}, {"diff_ids", std::move(diff_ids)}};
+  config["rootfs"] = oci::Json{{"type", "layers"}, {"diff_ids", std::move(diff_ids)}};
   config["history"] = std::move(history);
   return config.dump();
 }

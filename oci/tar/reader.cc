@@ -45,10 +45,6 @@ std::optional<Type> type_of(char flag) {
   }
 }
 
-bool is_device(Type type) {
-  return type == Type::kCharDevice || type == Type::kBlockDevice;
-}
-
 // Puts one record of a pax header over the field it stands for. False: its value is malformed.
 bool apply_record(const std::string& key, const std::string& value, RawHeader& raw) {
   const auto number = [&](std::int64_t& to) {

@@ -28,6 +28,10 @@ enum class Type : std::uint8_t {
   kFifo,
 };
 
+constexpr bool is_device(Type type) {
+  return type == Type::kCharDevice || type == Type::kBlockDevice;
+}
+
 struct Header {
   std::string name;  // raw bytes as in the archive; not normalised
   std::string link;  // target of a hard link or symlink

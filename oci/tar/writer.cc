@@ -30,9 +30,6 @@ char type_flag(Type type) {
 bool is_link(Type type) {
   return type == Type::kHardLink || type == Type::kSymlink;
 }
-bool is_device(Type type) {
-  return type == Type::kCharDevice || type == Type::kBlockDevice;
-}
 bool has_nul(std::string_view text) {
   return text.find('\0') != std::string_view::npos;
 }

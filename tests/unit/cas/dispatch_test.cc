@@ -14,10 +14,10 @@ using std::chrono::milliseconds;
 using Id = Dispatch::Id;
 using Ids = std::vector<Id>;
 
-constexpr std::uint64_t kMiB = 1u << 20;
-
 class DispatchTest : public ::testing::Test {
  protected:
+  static constexpr std::uint64_t kMiB = 1u << 20;
+
   Id add(Dispatch& dispatch, Purpose purpose, std::uint64_t bytes = 1'000, int image = 0,
          const std::string& host = "host") {
     return dispatch.add({purpose, &images_[image], host, bytes, cost_});

@@ -10,18 +10,12 @@
 #include <string>
 
 #include "common/digest.h"
+#include "tests/support/image_maker.h"
 
 namespace imsy::cdc {
 namespace {
 
 constexpr ChunkerParameters kSmall = {ChunkerAlgorithm::kTwoStage, 256, 1024, 4096};
-
-Bytes random_bytes(std::size_t size, std::uint64_t seed) {
-  std::mt19937_64 generator(seed);
-  Bytes bytes(size);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(generator());
-  return bytes;
-}
 
 // The function as the format page gives it: one position at a time, without vector instructions.
 class ByTheBook {
@@ -81,7 +75,7 @@ class ByTheBook {
 
 // Few values, so that the filter sees many equal windows.
 Bytes poor_bytes(std::size_t size, std::uint64_t seed) {
-  Bytes bytes = random_bytes(size, seed);
+  Bytes bytes = test::random_bytes(size, seed);
   for (std::byte& byte : bytes) byte &= std::byte{0x81};
   return bytes;
 }
@@ -119,7 +113,7 @@ TEST(ChunkerTest, CutsWhereTheFormatPageSays) {
       {ChunkerAlgorithm::kTwoStage, 100, 512, 1001}, {ChunkerAlgorithm::kTwoStage, 256, 256, 4096},
       {ChunkerAlgorithm::kTwoStage, 64, 1024, 1024}, kSmall,
   };
-  for (const Bytes& data : {random_bytes(60'000, 1), poor_bytes(60'000, 1)}) {
+  for (const Bytes& data : {test::random_bytes(60'000, 1), poor_bytes(60'000, 1)}) {
     for (const ChunkerParameters& parameters : all) {
       const Chunker chunker(parameters);
       const ByTheBook book(parameters);
@@ -137,7 +131,7 @@ TEST(ChunkerTest, CutsWhereTheFormatPageSays) {
 TEST(ChunkerTest, CutsWhereTheFormatPageSaysWithTheDefaultSizes) {
   const Chunker chunker;
   const ByTheBook book{ChunkerParameters{}};
-  const Bytes data = random_bytes(1'000'000, 10);
+  const Bytes data = test::random_bytes(1'000'000, 10);
   for (ByteSpan rest = data; !rest.empty(); rest = rest.subspan(chunker.next(rest))) {
     ASSERT_EQ(chunker.next(rest), book.first_chunk(rest)) << "with " << rest.size() << " left";
   }
@@ -159,7 +153,7 @@ TEST(ChunkerTest, GoldenCuts) {
 
 TEST(ChunkerTest, EmptyAndSmallFiles) {
   const Chunker chunker(kSmall);
-  const Bytes data = random_bytes(kSmall.size_min + 1, 2);
+  const Bytes data = test::random_bytes(kSmall.size_min + 1, 2);
   EXPECT_TRUE(chunk_lengths(chunker, {}).empty());
   EXPECT_EQ(chunker.next({}), 0u);
   for (const std::size_t size :
@@ -171,7 +165,7 @@ TEST(ChunkerTest, EmptyAndSmallFiles) {
 
 TEST(ChunkerTest, KeepsMinimumAndMaximumAndCoversTheFile) {
   const Chunker chunker(kSmall);
-  const Bytes data = random_bytes(2'000'000, 3);
+  const Bytes data = test::random_bytes(2'000'000, 3);
   const auto lengths = chunk_lengths(chunker, data);
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i < lengths.size(); ++i) {
@@ -192,17 +186,17 @@ TEST(ChunkerTest, KeepsMinimumAndMaximumAndCoversTheFile) {
 
 TEST(ChunkerTest, ACutDependsOnTheBytesOfItsChunkOnly) {
   const Chunker chunker(kSmall);
-  const Bytes data = random_bytes(kSmall.size_max, 4);
+  const Bytes data = test::random_bytes(kSmall.size_max, 4);
   const std::size_t cut = chunker.next(data);
   ASSERT_LT(cut, kSmall.size_max);
-  Bytes other = random_bytes(kSmall.size_max, 5);
+  Bytes other = test::random_bytes(kSmall.size_max, 5);
   std::copy_n(data.begin(), cut, other.begin());
   EXPECT_EQ(chunker.next(other), cut);
 }
 
 TEST(ChunkerTest, PiecesOfAFileGiveTheChunksOfTheWhole) {
   const Chunker chunker(kSmall);
-  const Bytes data = random_bytes(300'000, 6);
+  const Bytes data = test::random_bytes(300'000, 6);
   const auto whole = chunk_lengths(chunker, data);
   std::mt19937_64 generator(7);
   std::vector<std::uint32_t> streamed;
@@ -222,9 +216,9 @@ TEST(ChunkerTest, PiecesOfAFileGiveTheChunksOfTheWhole) {
 
 TEST(ChunkerTest, FindsItsCutsAgainBehindAnInsertion) {
   const Chunker chunker(kSmall);
-  const Bytes old_file = random_bytes(1'000'000, 8);
+  const Bytes old_file = test::random_bytes(1'000'000, 8);
   Bytes new_file = old_file;
-  const Bytes inserted = random_bytes(777, 9);
+  const Bytes inserted = test::random_bytes(777, 9);
   const std::size_t at = 500'123;
   new_file.insert(new_file.begin() + at, inserted.begin(), inserted.end());
 

@@ -3,17 +3,10 @@
 #include <gtest/gtest.h>
 #include <zstd.h>
 
-#include <random>
+#include "tests/support/image_maker.h"
 
 namespace imsy::cdc {
 namespace {
-
-Bytes random_bytes(std::size_t size, std::uint64_t seed) {
-  std::mt19937_64 generator(seed);
-  Bytes bytes(size);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(generator());
-  return bytes;
-}
 
 Bytes text(std::size_t size) {
   Bytes bytes;
@@ -48,7 +41,7 @@ TEST(FrameTest, GivesBackWhatWasPutIn) {
     FrameEncoder encoder(level);
     FrameDecoder decoder;
     for (const std::size_t size : {1u, 2u, 255u, 256u, 65'537u}) {
-      for (const Bytes& raw : {text(size), random_bytes(size, size), Bytes(size)}) {
+      for (const Bytes& raw : {text(size), test::random_bytes(size, size), Bytes(size)}) {
         const Bytes stored = encoder.encode(raw);
         const auto decoded = decoder.decode(stored, static_cast<std::uint32_t>(size));
         ASSERT_TRUE(decoded) << decoded.error().message();
@@ -68,7 +61,7 @@ TEST(FrameTest, HoldsUpToTheLimit) {
 
 TEST(FrameTest, EncoderIsDeterministicAndKeepsNothingBetweenFrames) {
   const Bytes a = text(100'000);
-  const Bytes b = random_bytes(50'000, 1);
+  const Bytes b = test::random_bytes(50'000, 1);
   FrameEncoder used(9);
   const Bytes first = used.encode(a);
   ASSERT_FALSE(used.encode(b).empty());
@@ -86,7 +79,7 @@ TEST(FrameTest, StatesItsSizeAndHasNeitherChecksumNorDictionary) {
 }
 
 TEST(FrameTest, IncompressibleDataHardlyGrows) {
-  const Bytes raw = random_bytes(kSmallFilesFrame, 2);
+  const Bytes raw = test::random_bytes(kSmallFilesFrame, 2);
   EXPECT_LE(FrameEncoder(9).encode(raw).size(), raw.size() + 64);
 }
 

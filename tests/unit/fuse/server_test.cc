@@ -32,7 +32,7 @@ using testing::Wire;
 using testing::WireReply;
 
 constexpr std::uint64_t kDay = 24 * 60 * 60;
-constexpr Slot kSlot = 7;
+constexpr Slot kServedSlot = 7;
 
 // What was logged while it lives.
 class LogCapture {
@@ -63,11 +63,11 @@ class ServerTest : public ::testing::Test {
     builder.symlink(ImageBuilder::kRoot, "ln", "bin/tool");
     image_ = builder.build();
     cold_ = object_at(*image_, "bin/cold");
-    ASSERT_TRUE(fs_.add(kSlot, image_));
+    ASSERT_TRUE(fs_.add(kServedSlot, image_));
     wire_ = std::make_unique<Wire>(fs_);
   }
 
-  NodeId at(const std::string& path) const { return node_id(kSlot, inode_at(*image_, path)); }
+  NodeId at(const std::string& path) const { return node_id(kServedSlot, inode_at(*image_, path)); }
   bool answered(std::uint64_t unique) const { return !wire_->replies(unique).empty(); }
 
   LogCapture log_;
@@ -110,7 +110,7 @@ TEST_F(ServerTest, AbsentNamesInAnImageAreRememberedForADay) {
 
 TEST_F(ServerTest, NamesInTheRootAreNotRemembered) {
   const auto entry = wire_->reply(wire_->lookup(kRootId, "7")).as<fuse_entry_out>();
-  EXPECT_EQ(entry.nodeid, node_id(kSlot, 0));
+  EXPECT_EQ(entry.nodeid, node_id(kServedSlot, 0));
   EXPECT_EQ(entry.entry_valid, 0u);
   EXPECT_EQ(entry.attr_valid, kDay);
   EXPECT_EQ(wire_->reply(wire_->lookup(kRootId, "8")).error, ENOENT);
@@ -118,7 +118,7 @@ TEST_F(ServerTest, NamesInTheRootAreNotRemembered) {
 }
 
 TEST_F(ServerTest, NothingIsRememberedOfAnImageThatIsGone) {
-  fs_.remove(kSlot);
+  fs_.remove(kServedSlot);
   EXPECT_EQ(wire_->reply(wire_->lookup(at("bin"), "tool")).error, ENOENT);
 }
 
@@ -212,7 +212,7 @@ TEST_F(ServerTest, ListsDirectoriesWithAttributes) {
 
 TEST_F(ServerTest, EntriesOfTheRootAreNotRemembered) {
   const WireReply reply = wire_->reply(wire_->read_directory(FUSE_READDIRPLUS, kRootId, 2, 4096));
-  EXPECT_EQ(reply.as<fuse_entry_out>().nodeid, node_id(kSlot, 0));
+  EXPECT_EQ(reply.as<fuse_entry_out>().nodeid, node_id(kServedSlot, 0));
   EXPECT_EQ(reply.as<fuse_entry_out>().entry_valid, 0u);
 }
 

@@ -75,13 +75,13 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   EXPECT_EQ(config->registries[1].endpoints.size(), 2U);
 }
 
-struct Case {
+struct ConfigCase {
   const char* text;
   const char* line;
   const char* key;
 };
 
-class ConfigErrors : public ::testing::TestWithParam<Case> {};
+class ConfigErrors : public ::testing::TestWithParam<ConfigCase> {};
 
 TEST_P(ConfigErrors, NameFileLineAndKey) {
   const auto config = parse_config(GetParam().text, "c.toml");
@@ -96,35 +96,40 @@ TEST_P(ConfigErrors, NameFileLineAndKey) {
 INSTANTIATE_TEST_SUITE_P(
     All, ConfigErrors,
     ::testing::Values(
-        Case{"\nlog_leve = 'x'", "2", "log_leve"}, Case{"log_level = 'loud'", "1", "log_level"},
-        Case{"log_level = 1", "1", "log_level"},
-        Case{"background_fill = 1", "1", "background_fill"},
-        Case{"record_profiles = 'no'", "1", "record_profiles"},
-        Case{"prepare_timeout = '10s'", "1", "prepare_timeout"},
-        Case{"prepare_timeout = 0", "1", "prepare_timeout"},
-        Case{"prepare_timeout = 61", "1", "prepare_timeout"},
-        Case{"containerd_address = 'run/x'", "1", "containerd_address"}, Case{"a = ", "1", ""},
-        Case{"store = 1", "1", "store"}, Case{"[store]\nsize = 1", "2", "size"},
-        Case{"[store]\nquota_bytes = -1", "2", "quota_bytes"},
-        Case{"[store]\nfree_floor_percent = 91", "2", "free_floor_percent"},
-        Case{"[fetch]\nconnections_per_host = 0", "2", "connections_per_host"},
-        Case{"[fetch]\nbackground_rate = -1", "2", "background_rate"},
-        Case{"[fetch]\nconnections = 1", "2", "connections"}, Case{"fetch = 1", "1", "fetch"},
-        Case{"[store]\ndedup_scope = 'all'", "2", "dedup_scope"},
-        Case{"registry = 1", "1", "registry"}, Case{"[registry]\nhost = 'a'", "1", "registry"},
-        Case{"hosts_dir = 'certs.d'", "1", "hosts_dir"}, Case{"hosts_dir = 1", "1", "hosts_dir"},
-        Case{"[[registry]]\nhost = 'a'", "1", "endpoints"},
-        Case{"[[registry]]\nendpoints = ['http://a']", "1", "host"},
-        Case{"[[registry]]\nhost = 'https://a'\nendpoints = ['http://a']", "1", "host"},
-        Case{"[[registry]]\nhost = 'a'\nendpoints = 'http://a'", "3", "endpoints"},
-        Case{"[[registry]]\nhost = 'a'\nendpoints = [1]", "3", "endpoints"},
-        Case{"[[registry]]\nhost = 'a'\nendpoints = ['ftp://a']", "1", "endpoints"},
-        Case{"[[registry]]\nhost = 'a'\nendpoints = ['http://a/v2']", "1", "endpoints"},
-        Case{"[[registry]]\nhost = 'a'\nendpoints = ['http://u@a']", "1", "endpoints"},
-        Case{"[[registry]]\nhost = 'a'\nendpoints = ['http://a']\nx = 1", "4", "x"},
-        Case{"[[registry]]\nhost = 'a'\nendpoints = ['http://a']\n"
-             "[[registry]]\nhost = 'a'\nendpoints = ['http://a']",
-             "4", "twice"}));
+        ConfigCase{"\nlog_leve = 'x'", "2", "log_leve"},
+        ConfigCase{"log_level = 'loud'", "1", "log_level"},
+        ConfigCase{"log_level = 1", "1", "log_level"},
+        ConfigCase{"background_fill = 1", "1", "background_fill"},
+        ConfigCase{"record_profiles = 'no'", "1", "record_profiles"},
+        ConfigCase{"prepare_timeout = '10s'", "1", "prepare_timeout"},
+        ConfigCase{"prepare_timeout = 0", "1", "prepare_timeout"},
+        ConfigCase{"prepare_timeout = 61", "1", "prepare_timeout"},
+        ConfigCase{"containerd_address = 'run/x'", "1", "containerd_address"},
+        ConfigCase{"a = ", "1", ""}, ConfigCase{"store = 1", "1", "store"},
+        ConfigCase{"[store]\nsize = 1", "2", "size"},
+        ConfigCase{"[store]\nquota_bytes = -1", "2", "quota_bytes"},
+        ConfigCase{"[store]\nfree_floor_percent = 91", "2", "free_floor_percent"},
+        ConfigCase{"[fetch]\nconnections_per_host = 0", "2", "connections_per_host"},
+        ConfigCase{"[fetch]\nbackground_rate = -1", "2", "background_rate"},
+        ConfigCase{"[fetch]\nconnections = 1", "2", "connections"},
+        ConfigCase{"fetch = 1", "1", "fetch"},
+        ConfigCase{"[store]\ndedup_scope = 'all'", "2", "dedup_scope"},
+        ConfigCase{"registry = 1", "1", "registry"},
+        ConfigCase{"[registry]\nhost = 'a'", "1", "registry"},
+        ConfigCase{"hosts_dir = 'certs.d'", "1", "hosts_dir"},
+        ConfigCase{"hosts_dir = 1", "1", "hosts_dir"},
+        ConfigCase{"[[registry]]\nhost = 'a'", "1", "endpoints"},
+        ConfigCase{"[[registry]]\nendpoints = ['http://a']", "1", "host"},
+        ConfigCase{"[[registry]]\nhost = 'https://a'\nendpoints = ['http://a']", "1", "host"},
+        ConfigCase{"[[registry]]\nhost = 'a'\nendpoints = 'http://a'", "3", "endpoints"},
+        ConfigCase{"[[registry]]\nhost = 'a'\nendpoints = [1]", "3", "endpoints"},
+        ConfigCase{"[[registry]]\nhost = 'a'\nendpoints = ['ftp://a']", "1", "endpoints"},
+        ConfigCase{"[[registry]]\nhost = 'a'\nendpoints = ['http://a/v2']", "1", "endpoints"},
+        ConfigCase{"[[registry]]\nhost = 'a'\nendpoints = ['http://u@a']", "1", "endpoints"},
+        ConfigCase{"[[registry]]\nhost = 'a'\nendpoints = ['http://a']\nx = 1", "4", "x"},
+        ConfigCase{"[[registry]]\nhost = 'a'\nendpoints = ['http://a']\n"
+                   "[[registry]]\nhost = 'a'\nendpoints = ['http://a']",
+                   "4", "twice"}));
 
 TEST(Config, AMissingFileIsFineUnlessItWasNamed) {
   const test::TemporaryDirectory directory;

@@ -23,7 +23,7 @@ class ContainerdTest : public ::testing::Test {
 };
 
 template <typename T>
-void expect_error(const Result<T>& result, Errc code) {
+void expect_code(const Result<T>& result, Errc code) {
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code(), code) << result.error().message();
 }
@@ -33,15 +33,15 @@ TEST_F(ContainerdTest, ReadsLabelsAndContentOfTheRightNamespace) {
   const Digest digest = fake_.add_blob("default", bytes, {{"key", "value"}});
   EXPECT_EQ(*client_->content_labels("default", digest, soon()), (Labels{{"key", "value"}}));
   EXPECT_EQ(*client_->read_content("default", digest, 1000, soon()), bytes);
-  expect_error(client_->content_labels("other", digest, soon()), Errc::kNotFound);
-  expect_error(client_->read_content("other", digest, 1000, soon()), Errc::kNotFound);
+  expect_code(client_->content_labels("other", digest, soon()), Errc::kNotFound);
+  expect_code(client_->read_content("other", digest, 1000, soon()), Errc::kNotFound);
 }
 
 TEST_F(ContainerdTest, ContentIsLimitedAndVerified) {
   const Digest digest = fake_.add_blob("default", std::string(1000, 'x'));
-  expect_error(client_->read_content("default", digest, 999, soon()), Errc::kInvalid);
+  expect_code(client_->read_content("default", digest, 999, soon()), Errc::kInvalid);
   fake_.set_blob("default", digest, std::string(1000, 'y'));
-  expect_error(client_->read_content("default", digest, 1000, soon()), Errc::kCorrupt);
+  expect_code(client_->read_content("default", digest, 1000, soon()), Errc::kCorrupt);
 }
 
 TEST_F(ContainerdTest, FindsTheNamesOfAnImageByItsConfiguration) {
@@ -62,13 +62,13 @@ TEST_F(ContainerdTest, FindsTheNamesOfAnImageByItsConfiguration) {
 
 TEST_F(ContainerdTest, NobodyAnswers) {
   const auto absent = connect_containerd((directory_ / "absent").string());
-  expect_error(absent->content_labels("default", sha256("x"), soon()), Errc::kUnavailable);
+  expect_code(absent->content_labels("default", sha256("x"), soon()), Errc::kUnavailable);
   const auto unwanted = connect_containerd("");
-  expect_error(unwanted->content_labels("default", sha256("x"), soon()), Errc::kUnavailable);
-  expect_error(unwanted->read_content("default", sha256("x"), 1, soon()), Errc::kUnavailable);
-  expect_error(unwanted->image_names("default", sha256("x"), soon()), Errc::kUnavailable);
+  expect_code(unwanted->content_labels("default", sha256("x"), soon()), Errc::kUnavailable);
+  expect_code(unwanted->read_content("default", sha256("x"), 1, soon()), Errc::kUnavailable);
+  expect_code(unwanted->image_names("default", sha256("x"), soon()), Errc::kUnavailable);
   const auto over = std::chrono::steady_clock::now() - std::chrono::seconds(1);
-  expect_error(client_->content_labels("default", sha256("x"), over), Errc::kTimeout);
+  expect_code(client_->content_labels("default", sha256("x"), over), Errc::kTimeout);
 }
 
 }  // namespace

@@ -40,12 +40,12 @@ TEST(Filter, AlternativesAreFiltersAndConditionsAreSelectors) {
   EXPECT_FALSE(matches({"kind==committed,labels.l==3"}));
 }
 
-struct Case {
+struct FilterCase {
   const char* filter;
   bool expected;
 };
 
-class FilterTable : public ::testing::TestWithParam<Case> {};
+class FilterTable : public ::testing::TestWithParam<FilterCase> {};
 
 TEST_P(FilterTable, Matches) {
   EXPECT_EQ(matches({GetParam().filter}), GetParam().expected) << GetParam().filter;
@@ -55,32 +55,35 @@ INSTANTIATE_TEST_SUITE_P(
     All, FilterTable,
     ::testing::Values(
         // Fields.
-        Case{"name", true}, Case{"parent", true}, Case{"kind", true}, Case{"labels.l", true},
-        Case{"labels.absent", false}, Case{"labels", false}, Case{"size", false},
-        Case{"name==default/7/sha256:abc", true}, Case{"parent==default/6/sha256:def", true},
-        Case{"parent==\"\"", false}, Case{"kind==view", false},
+        FilterCase{"name", true}, FilterCase{"parent", true}, FilterCase{"kind", true},
+        FilterCase{"labels.l", true}, FilterCase{"labels.absent", false},
+        FilterCase{"labels", false}, FilterCase{"size", false},
+        FilterCase{"name==default/7/sha256:abc", true},
+        FilterCase{"parent==default/6/sha256:def", true}, FilterCase{"parent==\"\"", false},
+        FilterCase{"kind==view", false},
         // Label keys: dots join path elements, quotes take them literally.
-        Case{"labels.with.dots.in==x", true}, Case{"labels.\"with.dots.in\"==x", true},
-        Case{"labels.\"containerd.io/snapshot.ref\"==sha256:abc", true},
-        Case{"labels.\"containerd.io/gc.root\"==now,parent!=\"\"", true},
-        Case{"labels.\"odd\\\"key\"==quoted", true},
+        FilterCase{"labels.with.dots.in==x", true}, FilterCase{"labels.\"with.dots.in\"==x", true},
+        FilterCase{"labels.\"containerd.io/snapshot.ref\"==sha256:abc", true},
+        FilterCase{"labels.\"containerd.io/gc.root\"==now,parent!=\"\"", true},
+        FilterCase{"labels.\"odd\\\"key\"==quoted", true},
         // Operators on absent fields.
-        Case{"labels.absent==\"\"", false}, Case{"labels.absent!=x", true},
-        Case{"labels.absent!=\"\"", false}, Case{"labels.absent~=\"^$\"", true},
-        Case{"unknown!=x", true},
+        FilterCase{"labels.absent==\"\"", false}, FilterCase{"labels.absent!=x", true},
+        FilterCase{"labels.absent!=\"\"", false}, FilterCase{"labels.absent~=\"^$\"", true},
+        FilterCase{"unknown!=x", true},
         // Blanks before fields, operators and values.
-        Case{"  name", true}, Case{"kind == committed", true},
-        Case{"kind==committed, labels.l", true},
+        FilterCase{"  name", true}, FilterCase{"kind == committed", true},
+        FilterCase{"kind==committed, labels.l", true},
         // Values.
-        Case{"labels.text==\"a,b c\"", true}, Case{"labels.tab==\"a\\tb\"", true},
-        Case{"labels.tab==\"a\\x09b\"", true}, Case{"labels.tab==\"a\\011b\"", true},
-        Case{"labels.unicode==\"\\u00e9t\\U000000e9\"", true},
-        Case{"labels.unicode==\xc3\xa9t\xc3\xa9", true}, Case{"labels.l==2=", false},
-        Case{"labels.l!=2=", true},
+        FilterCase{"labels.text==\"a,b c\"", true}, FilterCase{"labels.tab==\"a\\tb\"", true},
+        FilterCase{"labels.tab==\"a\\x09b\"", true}, FilterCase{"labels.tab==\"a\\011b\"", true},
+        FilterCase{"labels.unicode==\"\\u00e9t\\U000000e9\"", true},
+        FilterCase{"labels.unicode==\xc3\xa9t\xc3\xa9", true}, FilterCase{"labels.l==2=", false},
+        FilterCase{"labels.l!=2=", true},
         // Regular expressions search, in any of three quotations.
-        Case{"name~=sha256:", true}, Case{"name~=^sha256", false}, Case{"name~=/abc$/", true},
-        Case{"name~=|/7/|", true}, Case{"name~=/\\/7\\//", true}, Case{"name~=\"[ad]bc$\"", true},
-        Case{"name~=\"(\"", false}, Case{"name~=/\\\\d/", true}));
+        FilterCase{"name~=sha256:", true}, FilterCase{"name~=^sha256", false},
+        FilterCase{"name~=/abc$/", true}, FilterCase{"name~=|/7/|", true},
+        FilterCase{"name~=/\\/7\\//", true}, FilterCase{"name~=\"[ad]bc$\"", true},
+        FilterCase{"name~=\"(\"", false}, FilterCase{"name~=/\\\\d/", true}));
 
 class FilterErrors : public ::testing::TestWithParam<const char*> {};
 
