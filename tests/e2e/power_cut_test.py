@@ -185,11 +185,14 @@ class Machine:
             check.equal(self.expected[tag], contents(root), f"files of {tag}")
 
     def check_all(self):
-        """Whatever is lacking is fetched again."""
+        """Whatever is lacking is fetched again, where there is room for all of it."""
+        self.snapshotter.stop()
+        self.snapshotter.configure()
+        self.start()
         for tag in TAGS:
             self.pull(tag)
-        self.snapshotter.wait_resident(len(TAGS))
         self.check_acknowledged()
+        self.snapshotter.wait_resident(len(TAGS))
 
 
 def run_for(moment, chance, traffic):

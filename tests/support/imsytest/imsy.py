@@ -39,24 +39,27 @@ class Snapshotter:
         self.root = root or box.path(name, "root")
         self.state = box.path(name, "state")
         self._config = box.folder / f"{name}.toml"
-        self._config.write_text(self._configuration(endpoints or {}, containerd, more))
+        self._endpoints = endpoints or {}
+        self._containerd = containerd
+        self.configure(**more)
         self.child = None
         self.under = []  # words before the program's own, such as those of strace
         self.start()
         box.callback(self._end)
 
-    def _configuration(self, endpoints, containerd, more):
-        keys = {"log_level": "info", "containerd_address": str(containerd or ""), "hosts_dir": "",
-                **more}
+    def configure(self, **more):
+        """From the next start on these are the further keys."""
+        keys = {"log_level": "info", "containerd_address": str(self._containerd or ""),
+                "hosts_dir": "", **more}
         tables = {key: value for key, value in keys.items() if isinstance(value, dict)}
         text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()
                        if key not in tables)
         for name, table in tables.items():
             text += f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n"
                                             for key, value in table.items())
-        for host, urls in endpoints.items():
+        for host, urls in self._endpoints.items():
             text += f'[[registry]]\nhost = "{host}"\nendpoints = {json.dumps(urls)}\n'
-        return text
+        self._config.write_text(text)
 
     def start(self):
         self.child = self.box.child(self.name, [
