@@ -159,7 +159,7 @@ class FilledStore {
 
  private:
   struct Row {
-    std::array<std::byte, 16> key;
+    Index::ChunkKey key = 0;
     std::uint32_t object;
     std::uint32_t offset;
   };
@@ -200,7 +200,7 @@ class FilledStore {
       for (std::uint32_t i = 0; chunks_of(object) > 1 && i < chunks_of(object); ++i) {
         const cdc::Chunk found = chunk(object, i);
         Row& added = rows.emplace_back();
-        std::copy_n(found.digest.bytes().begin(), added.key.size(), added.key.begin());
+        added.key = Index::key_of(found.digest);
         added.object = static_cast<std::uint32_t>(row);
         added.offset = static_cast<std::uint32_t>(found.object_offset);
       }
@@ -208,7 +208,7 @@ class FilledStore {
     std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.key < b.key; });
     auto put_chunk = must(database.prepare("INSERT INTO chunk VALUES(?1, ?2, ?3)"));
     for (const Row& row : rows) {
-      must(put_chunk.bind(1, ByteSpan(row.key))
+      must(put_chunk.bind(1, row.key)
                .bind(2, std::int64_t{row.object})
                .bind(3, std::int64_t{row.offset})
                .run());

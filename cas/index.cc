@@ -30,14 +30,12 @@ void merge(std::optional<std::string>& domain, const std::optional<std::string>&
 
 }  // namespace
 
-std::size_t Index::ChunkKeyHash::operator()(const ChunkKey& key) const {
-  return load_le<std::size_t>(key.data());
-}
-
 Index::ChunkKey Index::key_of(const Digest& digest) {
-  ChunkKey key;
-  std::copy_n(digest.bytes().begin(), key.size(), key.begin());
-  return key;
+  std::uint64_t key = 0;
+  for (std::size_t i = 0; i < sizeof key; ++i) {
+    key = key << 8 | std::to_integer<std::uint64_t>(digest.bytes()[i]);
+  }
+  return static_cast<std::int64_t>(key ^ std::uint64_t{1} << 63);
 }
 
 Index::QueuedObject& Index::Queue::at(const ObjectRow& object) {
@@ -266,7 +264,7 @@ Status Index::write_batch(const Queue& batch) {
             [](const auto* a, const auto* b) { return a->first < b->first; });
   for (const auto* chunk : chunks) {
     const auto& [key, place] = *chunk;
-    IMSY_TRY(writer.put_chunk.bind(1, ByteSpan(key))
+    IMSY_TRY(writer.put_chunk.bind(1, key)
                  .bind(2, rows[place.object])
                  .bind(3, static_cast<std::int64_t>(place.offset))
                  .run());
@@ -275,7 +273,7 @@ Status Index::write_batch(const Queue& batch) {
     IMSY_TRY(writer.touch.bind(1, object).run());
   }
   for (const Drop& drop : batch.drops) {
-    IMSY_TRY(writer.drop_chunk.bind(1, ByteSpan(drop.key))
+    IMSY_TRY(writer.drop_chunk.bind(1, drop.key)
                  .bind(2, drop.place.object)
                  .bind(3, static_cast<std::int64_t>(drop.place.offset))
                  .run());
@@ -313,14 +311,15 @@ bool Index::may_use(const QueuedObject& object, const std::string& trust_domain)
          std::any_of(object.others.begin(), object.others.end(), may);
 }
 
-void Index::find_queued(const Queue& queue, const cdc::Chunk& chunk, const cdc::ObjectId& alone,
-                        const std::string& trust_domain, std::vector<ChunkPlace>& places) const {
-  const auto object = queue.objects.find(alone);
+void Index::find_queued(const Queue& queue, Wanted& wanted, const std::string& trust_domain,
+                        std::vector<ChunkPlace>& places) const {
+  if (queue.objects.empty()) return;
+  const auto object = queue.objects.find(wanted.alone());
   if (object != queue.objects.end() && object->second.complete &&
       may_use(object->second, trust_domain)) {
-    places.push_back({alone, 0});
+    places.push_back({wanted.alone(), 0});
   }
-  const auto [begin, end] = queue.chunks.equal_range(key_of(chunk.digest));
+  const auto [begin, end] = queue.chunks.equal_range(wanted.key());
   for (auto at = begin; at != end && places.size() < kPlacesMax; ++at) {
     if (may_use(queue.objects.at(at->second.object), trust_domain)) places.push_back(at->second);
   }
@@ -336,17 +335,16 @@ std::vector<Index::ChunkPlace> Index::find_chunk(const cdc::Chunk& chunk,
                                                  const std::string& trust_domain) {
   std::vector<ChunkPlace> places;
   if (broken_ || trust_domain == kSharedWithNobody) return places;
-  // A chunk that is all of a small file has no row of its own: the object's name follows from it.
-  const cdc::ObjectId alone = cdc::object_id(chunk.size, std::span(&chunk.digest, 1));
+  Wanted wanted(chunk);
   {
     MutexLock lock(queue_mu_);
-    find_queued(queue_, chunk, alone, trust_domain, places);
-    if (batch_ != nullptr) find_queued(*batch_, chunk, alone, trust_domain, places);
+    find_queued(queue_, wanted, trust_domain, places);
+    if (batch_ != nullptr) find_queued(*batch_, wanted, trust_domain, places);
   }
   {
     Reader& reader = this->reader();
     MutexLock lock(reader.mu);
-    ignore(watch(reader.find_chunk(chunk, alone, trust_domain, scope_, places)), "it was a hint");
+    ignore(watch(reader.find_chunk(wanted, trust_domain, scope_, places)), "it was a hint");
   }
   if (places.size() > kPlacesMax) places.resize(kPlacesMax);
   return places;
@@ -358,12 +356,10 @@ std::vector<bool> Index::likely_chunks(std::span<const cdc::Chunk> chunks,
   if (broken_ || trust_domain == kSharedWithNobody) return likely;
   std::vector<Wanted> wanted;
   wanted.reserve(chunks.size());
-  for (const cdc::Chunk& chunk : chunks) {
-    wanted.push_back({&chunk, cdc::object_id(chunk.size, std::span(&chunk.digest, 1))});
-  }
+  for (const cdc::Chunk& chunk : chunks) wanted.emplace_back(chunk);
   // In the order of the table, so that each of its pages is read once.
   std::sort(wanted.begin(), wanted.end(),
-            [](const Wanted& a, const Wanted& b) { return a.chunk->digest < b.chunk->digest; });
+            [](const Wanted& a, const Wanted& b) { return a.key() < b.key(); });
   for (std::size_t at = 0; at < wanted.size(); at += kLookUps) {
     look_up(std::span(wanted).subspan(at, std::min(kLookUps, wanted.size() - at)), trust_domain,
             likely, chunks.data());
@@ -372,24 +368,24 @@ std::vector<bool> Index::likely_chunks(std::span<const cdc::Chunk> chunks,
 }
 
 // `likely` is numbered as the chunks from `first`.
-void Index::look_up(std::span<const Wanted> wanted, const std::string& trust_domain,
+void Index::look_up(std::span<Wanted> wanted, const std::string& trust_domain,
                     std::vector<bool>& likely, const cdc::Chunk* first) {
   std::vector<ChunkPlace> places;
   {
     MutexLock lock(queue_mu_);
-    for (const Wanted& one : wanted) {
-      find_queued(queue_, *one.chunk, one.alone, trust_domain, places);
-      if (batch_ != nullptr) find_queued(*batch_, *one.chunk, one.alone, trust_domain, places);
-      likely[one.chunk - first] = !places.empty();
+    for (Wanted& one : wanted) {
+      find_queued(queue_, one, trust_domain, places);
+      if (batch_ != nullptr) find_queued(*batch_, one, trust_domain, places);
+      likely[one.chunk() - first] = !places.empty();
       places.clear();
     }
   }
   Reader& reader = this->reader();
   MutexLock lock(reader.mu);
-  for (const Wanted& one : wanted) {
-    if (likely[one.chunk - first]) continue;
-    if (!watch(reader.find_chunk(*one.chunk, one.alone, trust_domain, scope_, places))) break;
-    likely[one.chunk - first] = !places.empty();
+  for (Wanted& one : wanted) {
+    if (likely[one.chunk() - first]) continue;
+    if (!watch(reader.find_chunk(one, trust_domain, scope_, places))) break;
+    likely[one.chunk() - first] = !places.empty();
     places.clear();
   }
 }

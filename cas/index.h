@@ -50,6 +50,9 @@ class Index {
     kUnverified,  // complete, but not hashed since this process started
     kVerified,    // hashed by this process, or synced and on record
   };
+  // The begin of a chunk's digest, in the digests' order: enough for a hint.
+  using ChunkKey = std::int64_t;
+  static ChunkKey key_of(const Digest& digest);
   struct ObjectRow {
     cdc::ObjectId id;
     std::uint64_t size = 0;
@@ -176,11 +179,6 @@ class Index {
   static Status stats(Database& database, StoreStats& stats);
 
  private:
-  // A chunk's key is the first half of its digest: enough for a hint.
-  using ChunkKey = std::array<std::byte, 16>;
-  struct ChunkKeyHash {
-    std::size_t operator()(const ChunkKey& key) const;
-  };
   struct QueuedObject {
     ObjectRow row;
     bool complete = false;
@@ -192,7 +190,7 @@ class Index {
   };
   struct Queue {
     std::unordered_map<cdc::ObjectId, QueuedObject> objects;
-    using Chunks = std::unordered_multimap<ChunkKey, ChunkPlace, ChunkKeyHash>;
+    using Chunks = std::unordered_multimap<ChunkKey, ChunkPlace>;
     Chunks chunks;  // in `objects`
     std::vector<Drop> drops;
     std::unordered_set<cdc::ObjectId> touched;
@@ -205,7 +203,6 @@ class Index {
   struct Reader;  // the connection that looks up
 
   Index(const Layout& layout, DedupScope scope);
-  static ChunkKey key_of(const Digest& digest);
   static Status prepare_file(const Layout& layout, Opened& opened);
   Status connect(Opened& opened);
   void run();
@@ -228,15 +225,11 @@ class Index {
   void edit_queued(const cdc::ObjectId& object, const std::function<void(QueuedObject&)>& edit)
       IMSY_REQUIRES(write_mu_);
   bool may_use(const QueuedObject& object, const std::string& trust_domain) const;
-  void find_queued(const Queue& queue, const cdc::Chunk& chunk, const cdc::ObjectId& alone,
-                   const std::string& trust_domain, std::vector<ChunkPlace>& places) const;
-  // A chunk to look up, and the object that it would be alone.
-  struct Wanted {
-    const cdc::Chunk* chunk = nullptr;
-    cdc::ObjectId alone;
-  };
-  void look_up(std::span<const Wanted> wanted, const std::string& trust_domain,
-               std::vector<bool>& likely, const cdc::Chunk* first);
+  class Wanted;
+  void find_queued(const Queue& queue, Wanted& wanted, const std::string& trust_domain,
+                   std::vector<ChunkPlace>& places) const;
+  void look_up(std::span<Wanted> wanted, const std::string& trust_domain, std::vector<bool>& likely,
+               const cdc::Chunk* first);
   // The connection for this thread's look-ups.
   Reader& reader();
   // Looks at a result of the database: the first fault is logged and marks the index as broken.

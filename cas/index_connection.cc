@@ -23,7 +23,7 @@ CREATE TABLE access(
   trust_domain TEXT NOT NULL,
   PRIMARY KEY(object, trust_domain)) WITHOUT ROWID;
 CREATE TABLE chunk(
-  key BLOB NOT NULL,
+  key INTEGER NOT NULL,
   object INTEGER NOT NULL,
   offset INTEGER NOT NULL,
   PRIMARY KEY(key, object, offset)) WITHOUT ROWID;
@@ -256,13 +256,11 @@ Result<std::unique_ptr<Index::Reader>> Index::Reader::open(const std::string& pa
   return reader;
 }
 
-Status Index::Reader::find_chunk(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
-                                 const std::string& trust_domain, DedupScope scope,
+Status Index::Reader::find_chunk(Wanted& wanted, const std::string& trust_domain, DedupScope scope,
                                  std::vector<ChunkPlace>& places) {
   IMSY_TRY(hold());
-  const ChunkKey key = key_of(chunk.digest);
   const std::int64_t any{scope == DedupScope::kNode};
-  find.bind(1, ByteSpan(key)).bind(2, trust_domain).bind(3, any);
+  find.bind(1, wanted.key()).bind(2, trust_domain).bind(3, any);
   for (;;) {
     IMSY_TRY_ASSIGN(const bool row, find.step());
     if (!row) break;
@@ -271,8 +269,8 @@ Status Index::Reader::find_chunk(const cdc::Chunk& chunk, const cdc::ObjectId& a
   }
   if (!places.empty()) return {};
   IMSY_TRY_ASSIGN(const bool row,
-                  find_alone.bind(1, alone).bind(2, trust_domain).bind(3, any).step());
-  if (row) places.push_back({alone, 0});
+                  find_alone.bind(1, wanted.alone()).bind(2, trust_domain).bind(3, any).step());
+  if (row) places.push_back({wanted.alone(), 0});
   find_alone.reset();
   return {};
 }

@@ -10,7 +10,7 @@
 
 namespace imsy::cas {
 
-inline constexpr std::int64_t kIndexVersion = 3;
+inline constexpr std::int64_t kIndexVersion = 4;
 
 // Values of object.state.
 inline constexpr std::int64_t kStateIncomplete = 0;
@@ -49,11 +49,30 @@ struct Index::Writer {
   Result<std::int64_t> count_unverified(std::int64_t image, std::int64_t run);
 };
 
+// A chunk to look up.
+class Index::Wanted {
+ public:
+  explicit Wanted(const cdc::Chunk& chunk) : chunk_(&chunk), key_(key_of(chunk.digest)) {}
+
+  const cdc::Chunk* chunk() const { return chunk_; }
+  ChunkKey key() const { return key_; }
+  // The object that it would be alone. A chunk that is all of a small file has no row of its own:
+  // the object's name follows from it.
+  const cdc::ObjectId& alone() {
+    if (!alone_) alone_ = cdc::object_id(chunk_->size, std::span(&chunk_->digest, 1));
+    return *alone_;
+  }
+
+ private:
+  const cdc::Chunk* chunk_;
+  ChunkKey key_;
+  std::optional<cdc::ObjectId> alone_;  // hashed when it is asked for
+};
+
 struct Index::Reader {
   static Result<std::unique_ptr<Reader>> open(const std::string& path);
-  // Adds places of the chunk; `alone`: the object that it would be alone.
-  Status find_chunk(const cdc::Chunk& chunk, const cdc::ObjectId& alone,
-                    const std::string& trust_domain, DedupScope scope,
+  // Adds places of the chunk.
+  Status find_chunk(Wanted& wanted, const std::string& trust_domain, DedupScope scope,
                     std::vector<ChunkPlace>& places) IMSY_REQUIRES(mu);
   Status read_standing(const cdc::ObjectId& object, std::int64_t run, Standing& standing)
       IMSY_REQUIRES(mu);

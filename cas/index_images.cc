@@ -50,10 +50,10 @@ constexpr const char* kEmptyObject =
     "UPDATE object SET state = 0, run = 0, trust_domain = NULL WHERE id = ?1";
 
 constexpr const char* kStaleChunks = R"sql(
-DELETE FROM chunk WHERE key >= ?1 AND key < ?2
+DELETE FROM chunk WHERE key BETWEEN ?1 AND ?2
   AND NOT EXISTS (SELECT 1 FROM object WHERE object.row = chunk.object))sql";
 
-// Where the keys or ids that begin with the byte `first` begin, and end.
+// Where the ids that begin with the byte `first` begin, and end.
 std::pair<Bytes, Bytes> keys_from(unsigned first) {
   const Bytes from(1, static_cast<std::byte>(first));
   if (first < 255) return {from, Bytes(1, static_cast<std::byte>(first + 1))};
@@ -385,11 +385,13 @@ Status Index::forget(const cdc::ObjectId& object, bool owned) {
 }
 
 Status Index::drop_stale_chunks() {
-  for (unsigned first = 0; first < 256; ++first) {
+  // A part at a time, so that others can write.
+  constexpr ChunkKey kPart = ChunkKey{1} << 56;
+  for (ChunkKey part = -128; part < 128; ++part) {
     MutexLock lock(write_mu_);
-    const auto [from, to] = keys_from(first);
+    const ChunkKey from = part * kPart;
     IMSY_TRY_ASSIGN(auto statement, writer_->database.prepare(kStaleChunks));
-    IMSY_TRY(watch(statement.bind(1, ByteSpan(from)).bind(2, ByteSpan(to)).run()));
+    IMSY_TRY(watch(statement.bind(1, from).bind(2, from + (kPart - 1)).run()));
   }
   return {};
 }
