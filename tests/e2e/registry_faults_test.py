@@ -151,14 +151,19 @@ def overlaps(requests):
     return most
 
 
+def refuse(registry, image, **more):
+    """Tokens for the blob are good no longer."""
+    registry.fault(method="GET", path=image.blob, status=401, headers={
+        "WWW-Authenticate": f'Bearer realm="{registry.endpoint}/token",service="fake"'}, **more)
+
+
 def check_tokens(box):
     """Tokens that are soon over, a slow realm, and a 401 for a token that was good."""
     registry = FaultyRegistry(box, "tokens")
     image = Image(box, registry, "tokens-image")
     registry.set(bearer=["user", "secret"], token_lifetime=2)
     registry.fault(path="/token", delay=0.3)
-    registry.fault(method="GET", path=image.blob, times=2, status=401, headers={
-        "WWW-Authenticate": f'Bearer realm="{registry.endpoint}/token",service="fake"'})
+    refuse(registry, image, times=2)
     registry.fault(method="GET", path=image.blob, delay=1.2)
     node = pulled(box, registry, "tokens-node", login=("user", "secret"))
     node.snapshotter.wait_resident()
@@ -170,6 +175,23 @@ def check_tokens(box):
     refused = [one for one in registry.log(path=image.blob) if one["status"] == 401]
     check.true(len(refused) <= 2 * len(tokens), f"refusals: {len(refused)}")
     check_counts(node, registry, "background", "manifest", "login")
+
+
+def check_revoked(box):
+    """A login that is withdrawn after the pull, and given back."""
+    registry = FaultyRegistry(box, "revoked")
+    image = Image(box, registry, "revoked-image")
+    registry.set(bearer=["user", "secret"])
+    node = pulled(box, registry, "revoked-node", login=("user", "secret"), background_fill=False)
+    with node.mounted("large-imsy", "v1") as root:
+        check.true(image.piece(0) == read_piece(root, 0), "while the login is good")
+        registry.set(bearer=["user", "another"])
+        refuse(registry, image)
+        check.equal(errno.EIO, read_piece(root, 4 * STRIDE), "what is absent")
+        check.true(image.piece(0) == read_piece(root, 0), "what is there")
+        registry.set(bearer=["user", "secret"])
+        registry.mend()
+        check.true(image.large == (root / "large").read_bytes(), "when the login is good again")
 
 
 def check_signed_urls(box):
@@ -193,6 +215,7 @@ def test():
         check_wrong_answers(box)
         check_breaks(box)
         check_tokens(box)
+        check_revoked(box)
         check_signed_urls(box)
 
 
