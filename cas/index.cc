@@ -285,7 +285,7 @@ Status Index::durably(const std::function<Status()>& work) {
   // With FULL, a commit syncs the log and with it every commit before.
   Database& database = writer_->database;
   IMSY_TRY(database.run("PRAGMA synchronous = FULL"));
-  const auto transact = [&]() -> Status {
+  const auto transact = [&]() IMSY_REQUIRES(write_mu_) -> Status {
     IMSY_TRY_ASSIGN(auto transaction, Transaction::begin(database));
     IMSY_TRY(work());
     return commit(transaction);

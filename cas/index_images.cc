@@ -412,7 +412,7 @@ Status Index::adopt(unsigned first, const std::vector<Layout::ObjectFile>& files
   MutexLock lock(write_mu_);
   Writer& writer = *writer_;
   const auto keys = keys_from(first);
-  const auto work = [&]() -> Status {
+  const auto work = [&]() IMSY_REQUIRES(write_mu_) -> Status {
     // A crash before this is on the disk makes the next start do it again.
     IMSY_TRY_ASSIGN(auto transaction, Transaction::begin(writer.database));
     std::unordered_set<cdc::ObjectId> known;
