@@ -750,9 +750,9 @@ TEST_F(ChunkReuse, AHintThatIsOlderThanTheFileIsNoLoss) {
   open();
   const auto large = object("bin/large");
   ASSERT_OK(put(*large, 1, chunk_bytes(image_, "bin/large", 1)));
-  testing::internal::CaptureStderr();
+  testing::internal::CaptureStdout();
   const auto bytes = store_->find_chunk(chunk("bin/large", 0), "");
-  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
   ASSERT_OK(bytes);
   EXPECT_FALSE(*bytes);
   EXPECT_TRUE(large->has_chunk(1));
