@@ -62,7 +62,7 @@ format:
 style:          ## what can be checked without building
 	@clang-format --dry-run --Werror $(SOURCES)
 	tests/tidy_test.py
-tidy: style
+tidy: deps style
 	scripts/deps.sh clang
 	cmake --preset clang
 	cmake --build build/clang -j$(JOBS) --target imsy_proto

@@ -8,7 +8,8 @@
 // is there. What must hold, or the program says what did not and ends with 1:
 //   * every read of an image that is there succeeds, with the right bytes;
 //   * a check of the store finds nothing;
-//   * an image that is resident and pinned, as half of them are, asks its source for nothing;
+//   * an image that is resident asks its source for nothing, if it is pinned, as half of them are,
+//     or if there is room for all;
 //   * of images that are pulled together each chunk is fetched once, if there is room for all;
 //   * at the end nothing is left: no file, no descriptor, no memory.
 
@@ -354,7 +355,8 @@ class Soak {
   // Of an image that is resident, and stays so.
   void expect_no_requests(Slot& slot) {
     const Alone alone(slot);
-    if (!slot.pinned || slot.image == nullptr || !*slot.resident) return;
+    const bool stays = slot.pinned || quota_ == kRoomy;
+    if (!stays || slot.image == nullptr || !*slot.resident) return;
     // What was asked before is answered when this is.
     const auto last = std::make_shared<LastReceiver>();
     const auto& layer = slot.made.anchor.data_layers[0];
