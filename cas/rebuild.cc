@@ -83,7 +83,9 @@ Status rebuild_index(const Layout& layout, Index& index, const Index::Opened& op
   if (manifests.empty() && complete == 0 && partial == 0) return index.finish_building();
   std::size_t lost = 0;
   for (const Digest& manifest : manifests) {
-    const auto image = read_image(layout, manifest);
+    auto image = read_image(layout, manifest);
+    // A disk that fails once must not cost an image.
+    if (!image && image.error().sys_errno() != 0) image = read_image(layout, manifest);
     // Out of descriptors or memory: the next start finds it.
     if (!image && image.error().code() == Errc::kUnavailable) return image.error();
     if (!image) {
