@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "cli/run.h"
-#include "cli/stop_event.h"
 #include "common/io.h"
 #include "common/log.h"
 #include "common/program.h"
+#include "common/stop_event.h"
 
 namespace {
 
@@ -27,7 +27,7 @@ using imsy::Result;
 // Standard input, until it ends or a stop is requested.
 class StandardInput : public imsy::ByteReader {
  public:
-  explicit StandardInput(const imsy::cli::StopEvent& stop) : stop_(stop) {}
+  explicit StandardInput(const imsy::StopEvent& stop) : stop_(stop) {}
 
   Result<std::size_t> read(std::span<std::byte> buffer) override {
     for (;;) {
@@ -39,7 +39,7 @@ class StandardInput : public imsy::ByteReader {
   }
 
  private:
-  const imsy::cli::StopEvent& stop_;
+  const imsy::StopEvent& stop_;
 };
 
 // Turns the first SIGINT or SIGTERM into a stop request; the second one ends the process at once,
@@ -86,7 +86,7 @@ int run(int argc, char** argv) {
   imsy::ignore(imsy::log::configure("warn"), "the level is a constant");
   const std::vector<std::string> args(argv + std::min(argc, 1), argv + argc);
   const SignalWatch signals;
-  const auto event = imsy::cli::StopEvent::create(signals.stop());
+  const auto event = imsy::StopEvent::create(signals.stop());
   if (!event) {
     std::cerr << "imsy: " << event.error().message() << '\n';
     return imsy::cli::kExitFailed;

@@ -1,11 +1,11 @@
-#include "cli/stop_event.h"
+#include "common/stop_event.h"
 
 #include <sys/eventfd.h>
 
 #include <cerrno>
 #include <utility>
 
-namespace imsy::cli {
+namespace imsy {
 
 StopEvent::StopEvent(UniqueFd event, const std::stop_token& stop)
     : event_(std::move(event)),
@@ -18,4 +18,4 @@ Result<std::unique_ptr<StopEvent>> StopEvent::create(const std::stop_token& stop
   return std::unique_ptr<StopEvent>(new StopEvent(std::move(event), stop));
 }
 
-}  // namespace imsy::cli
+}  // namespace imsy

@@ -10,7 +10,7 @@
 #include "common/io.h"
 #include "common/result.h"
 
-namespace imsy::cli {
+namespace imsy {
 
 class StopEvent {
  public:
@@ -31,4 +31,4 @@ class StopEvent {
   std::stop_callback<std::function<void()>> callback_;
 };
 
-}  // namespace imsy::cli
+}  // namespace imsy

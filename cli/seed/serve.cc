@@ -2,10 +2,13 @@
 
 #include <utility>
 
-#include "cli/seed/server.h"
+#include "common/http/server.h"
 
 namespace imsy::cli::seed {
 namespace {
+
+using http::Reply;
+using http::Server;
 
 Reply plain_text(int status, std::string text) {
   Reply reply;

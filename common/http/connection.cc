@@ -1,4 +1,4 @@
-#include "cli/seed/connection.h"
+#include "common/http/connection.h"
 
 #include <poll.h>
 #include <strings.h>
@@ -9,9 +9,9 @@
 #include <string_view>
 #include <utility>
 
-#include "cli/seed/server.h"
+#include "common/http/server.h"
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 namespace {
 
 constexpr std::string_view kHeadTooLarge =
@@ -128,4 +128,4 @@ ssize_t Connection::write(const char* from, size_t size) {
   }
 }
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http

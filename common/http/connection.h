@@ -14,10 +14,10 @@
 #include <optional>
 #include <string>
 
-#include "cli/stop_event.h"
 #include "common/io.h"
+#include "common/stop_event.h"
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 
 class Connection : public httplib::Stream {
  public:
@@ -64,4 +64,4 @@ class Connection : public httplib::Stream {
   std::optional<Clock::time_point> stop_deadline_;
 };
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http

@@ -1,4 +1,4 @@
-#include "cli/seed/listener.h"
+#include "common/http/listener.h"
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -8,7 +8,7 @@
 #include <memory>
 #include <utility>
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 namespace {
 
 struct HostPort {
@@ -89,4 +89,4 @@ Result<std::string> bound_address(int socket) {
   return (text.find(':') == std::string::npos ? text : "[" + text + "]") + ":" + port;
 }
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http

@@ -8,7 +8,7 @@
 #include "common/io.h"
 #include "common/result.h"
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 
 // A non-blocking socket that listens on "host:port", "[v6]:port" or ":port" (all addresses, both
 // IP versions where the system has them). The port may be a service's name; 0 takes a free one.
@@ -18,4 +18,4 @@ Result<UniqueFd> listen_on(const std::string& address);
 // The address that the socket is bound to, as "host:port" with numbers.
 Result<std::string> bound_address(int socket);
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http

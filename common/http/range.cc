@@ -1,4 +1,4 @@
-#include "cli/seed/range.h"
+#include "common/http/range.h"
 
 #include <algorithm>
 #include <charconv>
@@ -6,7 +6,7 @@
 #include <optional>
 #include <system_error>
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 namespace {
 
 // Digits only; a number that is too large for us is the largest we have.
@@ -58,4 +58,4 @@ RangeAnswer answer_range(std::string_view field, std::uint64_t size) {
   return {RangeAnswer::Kind::kPart, *first, end - *first + 1};
 }
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http

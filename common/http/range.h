@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 
 struct RangeAnswer {
   enum class Kind : std::uint8_t {
@@ -24,4 +24,4 @@ struct RangeAnswer {
 // is honoured. Other units, several ranges and malformed values are ignored, as the RFC allows.
 RangeAnswer answer_range(std::string_view field, std::uint64_t size);
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http

@@ -1,4 +1,4 @@
-#include "cli/seed/server.h"
+#include "common/http/server.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -12,14 +12,14 @@
 #include <exception>
 #include <utility>
 
-#include "cli/seed/connection.h"
-#include "cli/seed/listener.h"
-#include "cli/seed/range.h"
-#include "cli/stop_event.h"
+#include "common/http/connection.h"
+#include "common/http/listener.h"
+#include "common/http/range.h"
 #include "common/log.h"
+#include "common/stop_event.h"
 #include "common/thread_pool.h"
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 namespace {
 
 constexpr std::size_t kPieceSize = 64 << 10;
@@ -106,7 +106,7 @@ void set_reply(const httplib::Request& request, httplib::Response& response, Rep
 // Speaks HTTP. Sockets, threads and limits are ours; the library parses heads and writes answers.
 class Engine : public httplib::Server {
  public:
-  Engine(seed::Server::Handler handler, seed::Server::Observer observer)
+  Engine(http::Server::Handler handler, http::Server::Observer observer)
       : handler_(std::move(handler)), observer_(std::move(observer)) {
     svr_sock_ = 0;  // any valid value: otherwise the library thinks that it is shutting down
     set_pre_routing_handler([this](const httplib::Request& request, httplib::Response& response) {
@@ -118,7 +118,7 @@ class Engine : public httplib::Server {
       response.headers.erase("Keep-Alive");
     });
     set_logger([this](const httplib::Request& request, const httplib::Response&) {
-      observer_(request.path);
+      if (observer_) observer_(request.path);
     });
   }
 
@@ -150,11 +150,11 @@ class Engine : public httplib::Server {
     set_reply(request, response, handler_(request.path));
   }
 
-  const seed::Server::Handler handler_;
-  const seed::Server::Observer observer_;
+  const http::Server::Handler handler_;
+  const http::Server::Observer observer_;
 };
 
-// A place among kConnectionsMax, given back at the end.
+// A place among those for connections, given back at the end.
 class Place {
  public:
   explicit Place(int places) : places_(places) {}
@@ -178,6 +178,7 @@ struct Server::Impl {
 
   Engine engine;
   UniqueFd listener;
+  unsigned connections_max = kConnectionsMax;
   UniqueFd places;  // an event that counts free places
   std::string address;
 
@@ -233,10 +234,20 @@ Server::~Server() = default;
 
 Result<std::unique_ptr<Server>> Server::listen(const std::string& address, Handler handler,
                                                Observer observer) {
+  IMSY_TRY_ASSIGN(UniqueFd listening, listen_on(address));
+  IMSY_TRY_ASSIGN(std::string bound, bound_address(listening.get()));
+  IMSY_TRY_ASSIGN(auto server, create(std::move(listening), kConnectionsMax, std::move(handler),
+                                      std::move(observer)));
+  server->impl_->address = std::move(bound);
+  return server;
+}
+
+Result<std::unique_ptr<Server>> Server::create(UniqueFd listening, unsigned connections_max,
+                                               Handler handler, Observer observer) {
   auto impl = std::make_unique<Impl>(std::move(handler), std::move(observer));
-  IMSY_TRY_ASSIGN(impl->listener, listen_on(address));
-  IMSY_TRY_ASSIGN(impl->address, bound_address(impl->listener.get()));
-  impl->places = UniqueFd(::eventfd(kConnectionsMax, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE));
+  impl->listener = std::move(listening);
+  impl->connections_max = connections_max;
+  impl->places = UniqueFd(::eventfd(connections_max, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE));
   if (!impl->places) return Error::from_errno(errno, "eventfd");
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
@@ -247,10 +258,10 @@ const std::string& Server::address() const {
 
 Status Server::run(const std::stop_token& stop) {
   IMSY_TRY_ASSIGN(const auto event, StopEvent::create(stop));
-  ThreadPool pool("serve", kConnectionsMax);  // its end waits for all connections
+  ThreadPool pool("serve", impl_->connections_max);  // its end waits for all connections
   const Status outcome = impl_->accept_all(*event, pool);
   impl_->listener.reset();
   return outcome;
 }
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http

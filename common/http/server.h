@@ -1,10 +1,11 @@
-// Server: a small read-only HTTP server for files, with bounded threads and memory.
+// Server: a small read-only HTTP server for files and short texts, with bounded threads and memory.
 //
 // Promises
 //   * GET and HEAD; one byte range per request. A request with a body, or of another method, ends
 //     its connection.
-//   * At most kConnectionsMax connections are open; more wait in the kernel's queue. Each has one
-//     thread, a head of at most kHeadSizeMax bytes, and one piece of a file in memory.
+//   * At most so many connections are open (kConnectionsMax unless it is told otherwise); more wait
+//     in the kernel's queue. Each has one thread, a head of at most kHeadSizeMax bytes, and one
+//     piece of a file in memory.
 //   * A client that is silent, trickles its request, or does not take its answer loses its
 //     connection after a while; until then it takes nothing from the others but its place.
 //   * A stop request ends run(): no new connections, answers under way get kStopGrace.
@@ -21,7 +22,7 @@
 #include "common/io.h"
 #include "common/result.h"
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 
 inline constexpr unsigned kConnectionsMax = 256;
 inline constexpr std::size_t kHeadSizeMax = 16 << 10;
@@ -50,11 +51,14 @@ class Server {
   // kInvalid: not such a text; other errors are the system's, e.g. address in use.
   static Result<std::unique_ptr<Server>> listen(const std::string& address, Handler handler,
                                                 Observer observer);
+  // Serves who connects to `listening`, a TCP or unix socket that does not block.
+  static Result<std::unique_ptr<Server>> create(UniqueFd listening, unsigned connections_max,
+                                                Handler handler, Observer observer = nullptr);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Where it listens: "127.0.0.1:8080", "[::]:8080".
+  // Where it listens, when listen() made it: "127.0.0.1:8080", "[::]:8080".
   const std::string& address() const;
 
   // Serves until `stop`. Returns an error only when no connection can be accepted any more.
@@ -66,4 +70,4 @@ class Server {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http

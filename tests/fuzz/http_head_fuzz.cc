@@ -9,11 +9,11 @@
 #include <string>
 #include <string_view>
 
-#include "cli/seed/connection.h"
-#include "cli/seed/range.h"
-#include "cli/seed/server.h"
+#include "common/http/connection.h"
+#include "common/http/range.h"
+#include "common/http/server.h"
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 namespace {
 
 void require(bool holds, const char* what) {
@@ -60,7 +60,7 @@ void receive_heads(ByteSpan data) {
 }
 
 }  // namespace
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   if (size > 32 << 10) return 0;

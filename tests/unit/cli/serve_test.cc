@@ -1,15 +1,20 @@
-#include "cli/seed/server.h"
+#include "cli/seed/serve.h"
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
-#include "cli/seed/listener.h"
+#include "common/http/listener.h"
+#include "common/http/server.h"
 #include "tests/unit/cli/support.h"
 
 namespace imsy::cli::seed {
 namespace {
+
+using http::bound_address;
+using http::kHeadSizeMax;
+using http::listen_on;
 
 using ::testing::AllOf;
 using ::testing::EndsWith;

@@ -1,8 +1,8 @@
-#include "cli/seed/range.h"
+#include "common/http/range.h"
 
 #include <gtest/gtest.h>
 
-namespace imsy::cli::seed {
+namespace imsy::http {
 namespace {
 
 using Kind = RangeAnswer::Kind;
@@ -60,4 +60,4 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"=0-1", 10, Kind::kWhole, 0, 10}));
 
 }  // namespace
-}  // namespace imsy::cli::seed
+}  // namespace imsy::http
