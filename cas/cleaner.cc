@@ -50,14 +50,18 @@ Result<std::optional<std::uint64_t>> discard_idle(const Layout& layout, Index& i
 }
 
 Cleaner::Cleaner(const Layout& layout, Index& index, const StoreOptions& limits, Discard discard)
-    : layout_(layout), index_(index), limits_(limits), discard_(std::move(discard)) {
+    : layout_(layout),
+      index_(index),
+      quota_bytes_(limits.quota_bytes),
+      free_floor_percent_(limits.free_floor_percent),
+      discard_(std::move(discard)) {
   {
     MutexLock lock(mu_);
     if (const Status emptied = empty_trash(); !emptied) {
       log::warn("store {}: {}", layout_.root().string(), emptied.error().message());
     }
   }
-  if (limits_.keep_limits && (limits_.quota_bytes > 0 || limits_.free_floor_percent > 0)) {
+  if (limits.keep_limits) {
     thread_ = std::thread([this] { run(); });
   }
 }
@@ -109,30 +113,39 @@ Status Cleaner::keep_limits() {
   return empty_trash();
 }
 
+void Cleaner::set_limits(std::uint64_t quota_bytes, unsigned free_floor_percent) {
+  quota_bytes_ = quota_bytes;
+  free_floor_percent_ = free_floor_percent;
+}
+
 Result<Cleaner::Need> Cleaner::lacking() {
+  const std::uint64_t quota_bytes = quota_bytes_;
+  const unsigned free_floor_percent = free_floor_percent_;
   Need need;
-  if (limits_.free_floor_percent > 0) {
+  if (free_floor_percent > 0) {
     IMSY_TRY_ASSIGN(const Layout::FreeSpace space, layout_.free_space());
-    need.bytes = below_floor(space.bytes, space.free_bytes, limits_.free_floor_percent);
-    need.files = below_floor(space.files, space.free_files, limits_.free_floor_percent);
+    need.bytes = below_floor(space.bytes, space.free_bytes, free_floor_percent);
+    need.files = below_floor(space.files, space.free_files, free_floor_percent);
   }
-  if (limits_.quota_bytes > 0) {
-    if (!counted_ || used() > limits_.quota_bytes) IMSY_TRY(count());
-    need.bytes = std::max(need.bytes, used() - std::min(used(), limits_.quota_bytes));
+  if (quota_bytes > 0) {
+    if (!counted_ || used() > quota_bytes) IMSY_TRY(count());
+    need.bytes = std::max(need.bytes, used() - std::min(used(), quota_bytes));
   }
   return need;
 }
 
 Result<bool> Cleaner::has_room(const Collected& more) {
-  if (limits_.quota_bytes == 0 && limits_.free_floor_percent == 0) return true;
+  const std::uint64_t quota_bytes = quota_bytes_;
+  const unsigned free_floor_percent = free_floor_percent_;
+  if (quota_bytes == 0 && free_floor_percent == 0) return true;
   MutexLock lock(mu_);
   IMSY_TRY_ASSIGN(Collected idle, index_.unowned());
   idle.objects += trash_.objects;
   idle.bytes += trash_.bytes;
-  if (limits_.free_floor_percent > 0) {
+  if (free_floor_percent > 0) {
     IMSY_TRY_ASSIGN(const Layout::FreeSpace space, layout_.free_space());
     const auto stays_free = [&](std::uint64_t total, std::uint64_t free, std::uint64_t taken) {
-      return taken <= free && below_floor(total, free - taken, limits_.free_floor_percent) == 0;
+      return taken <= free && below_floor(total, free - taken, free_floor_percent) == 0;
     };
     if (!stays_free(space.bytes, space.free_bytes + idle.bytes, more.bytes)) return false;
     const bool counts_files = space.files > 0;
@@ -140,9 +153,9 @@ Result<bool> Cleaner::has_room(const Collected& more) {
       return false;
     }
   }
-  if (limits_.quota_bytes == 0) return true;
+  if (quota_bytes == 0) return true;
   if (!counted_) IMSY_TRY(count());
-  return used() - std::min(used(), idle.bytes) + more.bytes <= limits_.quota_bytes;
+  return used() - std::min(used(), idle.bytes) + more.bytes <= quota_bytes;
 }
 
 Status Cleaner::count() {
@@ -162,7 +175,7 @@ std::uint64_t Cleaner::used() const {
 
 // What is left to others, and to the index: without a page of its own nothing can be shrunk.
 std::uint64_t Cleaner::reserved(std::uint64_t total, std::uint64_t least) const {
-  return std::max(total / 100 * limits_.free_floor_percent / kReserved, std::min(least, total / 8));
+  return std::max(total / 100 * free_floor_percent_ / kReserved, std::min(least, total / 8));
 }
 
 // What lacks to put so many bytes, as far as the file system says.

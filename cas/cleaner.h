@@ -64,6 +64,8 @@ class Cleaner {
   // Somebody found no room for so many bytes, and began when rooms_made() was `before`. True: there
   // is more now. When there was nothing to give up it is not looked for again within a second.
   bool make_room(std::uint64_t bytes, std::uint64_t before, Store::Extent extent);
+  // Other limits, for what is put from now on; the thread sees to the rest.
+  void set_limits(std::uint64_t quota_bytes, unsigned free_floor_percent);
   // What the thread does, now.
   Status keep_limits();
 
@@ -96,7 +98,8 @@ class Cleaner {
 
   const Layout& layout_;
   Index& index_;
-  const StoreOptions limits_;
+  std::atomic<std::uint64_t> quota_bytes_;
+  std::atomic<unsigned> free_floor_percent_;
   const Discard discard_;
   std::atomic<std::uint64_t> rooms_made_{0};  // changes under mu_
   std::atomic<std::uint64_t> put_{0};         // bytes since the store was counted

@@ -63,6 +63,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
                   const Status& status);
 
   FetchStats stats() const { return counters_.read(); }
+  bool keeps_nothing() const { return put_failing_; }
 
  private:
   enum class Got { kPresent, kCopied, kFetched };  // how a chunk's bytes were come by

@@ -49,6 +49,7 @@ class EngineFetcher final : public Fetcher {
                                  std::move(locate)));
   }
   FetchStats stats() const override { return engine_->stats(); }
+  bool keeps_nothing() const override { return engine_->keeps_nothing(); }
 
  private:
   const std::shared_ptr<Engine> engine_;

@@ -109,6 +109,8 @@ class Fetcher {
                                         Locate locate = nullptr) = 0;
 
   virtual FetchStats stats() const = 0;
+  // Whether the store did not take what was fetched last.
+  virtual bool keeps_nothing() const = 0;
 };
 
 }  // namespace imsy::cas

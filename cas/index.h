@@ -119,6 +119,10 @@ class Index {
   void touch(const cdc::ObjectId& object);
   // Writes what is queued. kNoSpace and others: it stays queued.
   Status flush();
+  // Nothing is found in it or written to it until the next start.
+  bool is_broken() const { return broken_; }
+  // The last attempt to write what is queued failed.
+  bool write_failed() const { return write_failed_; }
 
   // --- images
   Status add_image(const ImageRow& image, const cdc::Manifest& manifest);

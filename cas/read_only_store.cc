@@ -48,6 +48,8 @@ class ReadOnlyStore final : public Store {
                              const std::stop_token&) override {
     return refused();
   }
+  Status set_limits(std::uint64_t, unsigned) override { return refused(); }
+  std::vector<Problem> problems() const override { return {}; }
   Result<StoreStats> stats() override {
     // Without a log nobody has the index open, and a database of our own would only leave one.
     std::error_code ignored;

@@ -65,6 +65,8 @@ class LiveStore final : public Store {
   }
   void set_closer(std::function<void()> close) override { cleaner_->set_closer(std::move(close)); }
   Result<StoreStats> stats() override;
+  std::vector<Problem> problems() const override;
+  Status set_limits(std::uint64_t quota_bytes, unsigned free_floor_percent) override;
   Result<CheckSummary> check(const CheckOptions& options, const CheckEvents& events,
                              const std::stop_token& stop) override;
 
@@ -320,6 +322,30 @@ Result<std::optional<Bytes>> LiveStore::find_chunk(const cdc::Chunk& chunk,
 std::vector<bool> LiveStore::likely_chunks(std::span<const cdc::Chunk> chunks,
                                            const std::string& trust_domain) {
   return index_->likely_chunks(chunks, trust_domain);
+}
+
+Status LiveStore::set_limits(std::uint64_t quota_bytes, unsigned free_floor_percent) {
+  cleaner_->set_limits(quota_bytes, free_floor_percent);
+  return index_->note_limits(
+      {.quota_bytes = quota_bytes, .free_floor_percent = free_floor_percent});
+}
+
+std::vector<Store::Problem> LiveStore::problems() const {
+  std::vector<Problem> found;
+  if (sync_failed_) {
+    found.push_back(
+        {"the disk failed to write: no image becomes resident; check the disk, then "
+         "restart",
+         true});
+  }
+  if (index_->is_broken()) {
+    found.push_back(
+        {"the store's index is broken: chunks are not shared between images; restart", true});
+  }
+  if (index_->write_failed()) {
+    found.push_back({"the store's index cannot be written: look for room on the disk", false});
+  }
+  return found;
 }
 
 Result<StoreStats> LiveStore::stats() {

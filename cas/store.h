@@ -193,7 +193,16 @@ class Store {
   // after it was replaced; null: nobody has such objects.
   virtual void set_closer(std::function<void()> close) = 0;
 
+  // Other limits from now on, as StoreOptions; `keep_limits` stays as it was.
+  virtual Status set_limits(std::uint64_t quota_bytes, unsigned free_floor_percent) = 0;
+
   virtual Result<StoreStats> stats() = 0;
+  // What keeps it from doing all its work now, one line each. Cheap, never waits.
+  struct Problem {
+    std::string what;      // and what to do about it
+    bool lasting = false;  // until the store is opened anew
+  };
+  virtual std::vector<Problem> problems() const = 0;
 
   // Goes over manifests, objects, index and rights, and reports what does not fit together. With
   // `repair`, content that is bad is off the record afterwards, durably, so that it is fetched

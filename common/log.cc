@@ -3,6 +3,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -19,7 +20,37 @@ spdlog::level::level_enum to_spdlog(Level level) {
   return spdlog::level::critical;
 }
 
+// What the fields of this thread add to its lines.
+thread_local std::string fields;
+
+bool is_plain(char c) {
+  constexpr std::string_view kOthers = "_-./:@+";
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         kOthers.find(c) != std::string_view::npos;
+}
+
 }  // namespace
+
+Field::Field(std::string_view name, std::string_view value) : before_(fields.size()) {
+  if (value.empty()) return;
+  fields += ' ';
+  fields += name;
+  fields += '=';
+  if (std::ranges::all_of(value, is_plain)) {
+    fields += value;
+    return;
+  }
+  fields += '"';
+  for (const char c : value) {
+    if (c == '"' || c == '\\') fields += '\\';
+    fields += c;
+  }
+  fields += '"';
+}
+
+Field::~Field() {
+  fields.resize(before_);
+}
 
 Status configure(std::string_view level) {
   const auto parsed = spdlog::level::from_str(std::string(level));
@@ -38,7 +69,7 @@ Status configure(std::string_view level) {
 
 void write(Level level, fmt::string_view format, fmt::format_args args) {
   if (!spdlog::should_log(to_spdlog(level))) return;
-  spdlog::log(to_spdlog(level), printable(fmt::vformat(format, args)));
+  spdlog::log(to_spdlog(level), printable(fmt::vformat(format, args) + fields));
 }
 
 std::string printable(std::string_view text) {

@@ -14,8 +14,24 @@
 
 namespace imsy::log {
 
-// Call once in main. `level`: trace, debug, info, warn, error. kInvalid for another word.
+// Call first in main, and again for another level. `level`: trace, debug, info, warn, error.
+// kInvalid for another word.
 Status configure(std::string_view level);
+
+// As long as it lives, every line that this thread writes ends with ` name=value`. Belongs to its
+// thread; of several the last one made goes first.
+class Field {
+ public:
+  // A value with other characters than those of names and paths is quoted; an empty one is left
+  // out.
+  Field(std::string_view name, std::string_view value);
+  ~Field();
+  Field(const Field&) = delete;
+  Field& operator=(const Field&) = delete;
+
+ private:
+  const std::size_t before_;
+};
 
 // `text` with control characters as \xNN: an error may quote bytes from a registry or a label, and
 // those must not make lines of their own.

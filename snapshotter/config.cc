@@ -3,6 +3,9 @@
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -179,6 +182,35 @@ Status parse_registries(TableReader& reader, std::string_view name,
   return {};
 }
 
+// Whether only this machine reaches "host:port".
+bool is_loopback(std::string_view address) {
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string_view::npos || colon + 1 == address.size()) return false;
+  const std::string_view port = address.substr(colon + 1);
+  const bool is_number =
+      port.size() <= 5 && port.find_first_not_of("0123456789") == std::string_view::npos;
+  std::string host(address.substr(0, colon));
+  if (host == "[::1]") return is_number;
+  in_addr v4 = {};
+  return is_number && inet_pton(AF_INET, host.c_str(), &v4) == 1 &&
+         ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+Status parse_metrics(TableReader& reader, std::string_view name, std::string& address) {
+  const toml::node* node = reader.find("metrics");
+  if (node == nullptr) return {};
+  if (!node->is_table()) return reader.fail(*node, "metrics", "must be [metrics]");
+  const toml::table& table = *node->as_table();
+  TableReader metrics(table, name);
+  IMSY_TRY(metrics.text("address", address));
+  if (!address.empty() && address.front() != '/' && !is_loopback(address)) {
+    return metrics.fail(*table.get("address"), "address",
+                        "must be the absolute path of a socket, or like 127.0.0.1:9342 or "
+                        "[::1]:9342: whoever reaches it can read it");
+  }
+  return metrics.refuse_others();
+}
+
 Status parse_hosts_dir(TableReader& reader, std::filesystem::path& directory) {
   std::string path = directory;
   IMSY_TRY(reader.text("hosts_dir", path));
@@ -221,9 +253,27 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   IMSY_TRY(parse_hosts_dir(reader, config.hosts_dir));
   IMSY_TRY(parse_store(reader, name, config));
   IMSY_TRY(parse_fetch(reader, name, config));
+  IMSY_TRY(parse_metrics(reader, name, config.metrics_address));
   IMSY_TRY(parse_registries(reader, name, config.registries));
   IMSY_TRY(reader.refuse_others());
   return config;
+}
+
+std::vector<std::string> needs_restart(const Config& before, const Config& now) {
+  std::vector<std::string> keys;
+  const auto compare = [&](const char* key, const auto& one, const auto& other) {
+    if (one != other) keys.emplace_back(key);
+  };
+  compare("containerd_address", before.containerd_address, now.containerd_address);
+  compare("background_fill", before.background_fill, now.background_fill);
+  compare("record_profiles", before.record_profiles, now.record_profiles);
+  compare("docker_config", before.docker_config, now.docker_config);
+  compare("hosts_dir", before.hosts_dir, now.hosts_dir);
+  compare("[store] dedup_scope", before.store.dedup_scope, now.store.dedup_scope);
+  compare("[fetch] connections_per_host", before.connections_per_host, now.connections_per_host);
+  compare("[fetch] background_rate", before.background_rate, now.background_rate);
+  compare("[metrics] address", before.metrics_address, now.metrics_address);
+  return keys;
 }
 
 Result<Config> load_config(const std::filesystem::path& path, bool must_exist) {

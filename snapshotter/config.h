@@ -33,11 +33,17 @@ struct Config {
   std::uint64_t scrub_rate = 8u << 20;  // bytes a second; 0: never
   std::uint64_t background_rate = 0;    // bytes/s of the background; 0: no limit
   std::vector<RegistryConfig> registries;
+  // Where /metrics and /healthz are: a socket's absolute path, or a loopback address with its port;
+  // empty: nowhere.
+  std::string metrics_address;
 };
 
 // `name` is the file's, for messages. kInvalid names file, line and key; an unknown key is an
 // error.
 Result<Config> parse_config(std::string_view text, std::string_view name);
+
+// The keys whose values differ and are read at the start only, as "[store] dedup_scope".
+std::vector<std::string> needs_restart(const Config& before, const Config& now);
 
 // The file's content; the defaults when it does not exist and need not.
 Result<Config> load_config(const std::filesystem::path& path, bool must_exist);

@@ -9,11 +9,16 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <memory>
+#include <string>
 #include <system_error>
+#include <vector>
 
 #include "common/io.h"
 #include "common/log.h"
+#include "snapshotter/calls.h"
 #include "snapshotter/control.h"
+#include "snapshotter/monitor.h"
 #include "snapshotter/node.h"
 #include "snapshotter/notify.h"
 #include "snapshotter/own_directory.h"
@@ -28,13 +33,14 @@ namespace {
 // Calls that are under way when we are told to stop.
 constexpr std::chrono::seconds kStopPatience{5};
 
-// Signals end the daemon through sigtimedwait, so every thread must block them from the start.
-sigset_t block_stop_signals() {
+// Signals reach the daemon through sigtimedwait, so every thread must block them from the start.
+sigset_t block_signals() {
   std::signal(SIGPIPE, SIG_IGN);
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
@@ -81,10 +87,50 @@ void write_stats(StatsFile& file, const Node& node) {
   if (!written) log::warn("stats are not written: {}", written.error().message());
 }
 
+// As systemd wants to know when a reload began.
+std::string monotonic_microseconds() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return std::to_string(now.tv_sec * 1'000'000 + now.tv_nsec / 1'000);
+}
+
+Health health_of(const Node& node, const Database& database) {
+  Health health = node.health();
+  if (database.is_broken()) {
+    health.broken.push_back(
+        "a change could not be written to the database, and no more is "
+        "accepted: check the disk, then restart");
+  }
+  return health;
+}
+
+// Takes over what the configuration says now; `config` is what holds.
+void reload(const DaemonOptions& options, Config& config, Node& node, Service& service) {
+  notify_service_manager("RELOADING=1\nMONOTONIC_USEC=" + monotonic_microseconds());
+  auto read = options.reload();
+  if (!read) {
+    log::error("the configuration stays as it was: {}", read.error().message());
+  } else {
+    const std::vector<std::string> later = needs_restart(config, *read);
+    const Status level = log::configure(read->log_level);
+    if (!level) log::error("the log level stays: {}", level.error().message());
+    service.set_prepare_timeout(read->prepare_timeout);
+    node.configure(*read);
+    config = std::move(*read);
+    log::info("the configuration was read again");
+    for (const std::string& key : later) {
+      log::warn("{} has changed: that takes effect with the next restart", key);
+    }
+  }
+  notify_service_manager("READY=1");
+}
+
 }  // namespace
 
 Status run_daemon(const DaemonOptions& options) {
-  const sigset_t signals = block_stop_signals();
+  const sigset_t signals = block_signals();
+  // Descriptors are handed over from 3 on: before others are opened.
+  IMSY_TRY_ASSIGN(UniqueFd listening, inherited_socket(options.address));
   set_process_limits();
   IMSY_TRY_ASSIGN(const auto root, own_directory(options.root, 0700));
   IMSY_TRY_ASSIGN(const UniqueFd root_lock, lock_directory(root));
@@ -99,11 +145,19 @@ Status run_daemon(const DaemonOptions& options) {
   IMSY_TRY_ASSIGN(const auto snapshotter, Snapshotter::open(layout, *database, node->images()));
   ServiceOptions service_options;
   service_options.prepare_timeout = options.config.prepare_timeout;
-  Service service(*snapshotter, service_options);
+  Calls calls;
+  Service service(*snapshotter, calls, service_options);
   // Before anybody reaches us: what is there may be of the process before this one.
   StatsFile stats(state / "stats.json");
   write_stats(stats, *node);
-  IMSY_TRY_ASSIGN(UniqueFd listening, listen_at(options.address));
+  std::unique_ptr<Monitor> monitor;
+  if (!options.config.metrics_address.empty()) {
+    IMSY_TRY_ASSIGN(monitor,
+                    Monitor::start(options.config.metrics_address, {*node, *database, calls}));
+  }
+  if (!listening) {
+    IMSY_TRY_ASSIGN(listening, listen_at(options.address));
+  }
   IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service));
   Control control(*node, root);
   IMSY_TRY_ASSIGN(UniqueFd control_socket, listen_at(state / "control.sock"));
@@ -111,10 +165,13 @@ Status run_daemon(const DaemonOptions& options) {
   log::info("serving {} at {}", root.string(), options.address.string());
   notify_service_manager("READY=1");
 
+  Config config = options.config;
   int signal = 0;
-  while (signal <= 0) {
+  while (signal != SIGTERM && signal != SIGINT) {
+    if (signal == SIGHUP) reload(options, config, *node, service);
     write_stats(stats, *node);
     node->maintain();
+    if (monitor != nullptr) monitor->note(health_of(*node, *database));
     const timespec second = {1, 0};
     signal = sigtimedwait(&signals, nullptr, &second);
   }

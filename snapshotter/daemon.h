@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 
 #include "common/result.h"
 #include "snapshotter/config.h"
@@ -15,10 +16,13 @@ struct DaemonOptions {
   std::filesystem::path address = "/run/imsy-snapshotter/imsy.sock";
   std::filesystem::path state = "/run/imsy-snapshotter";
   Config config;
+  // Reads the configuration again, on SIGHUP.
+  std::function<Result<Config>()> reload;
 };
 
 // Serves until SIGTERM or SIGINT, then stops cleanly: calls in progress end, the lazy tree is
-// unmounted, nothing that was promised is lost. An error means that it could not start.
+// unmounted, nothing that was promised is lost. On SIGHUP it takes over what the configuration now
+// says, as far as that needs no restart. An error means that it could not start.
 Status run_daemon(const DaemonOptions& options);
 
 }  // namespace imsy::snapshotter

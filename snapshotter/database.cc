@@ -345,6 +345,17 @@ Status Database::change(const std::function<Status(Sqlite&)>& change) {
   return committed;
 }
 
+Result<std::map<Kind, std::uint64_t>> Database::count_kinds() {
+  MutexLock lock(reader_mu_);
+  Statement select(reader_, "SELECT kind, COUNT(*) FROM snapshots GROUP BY kind");
+  std::map<Kind, std::uint64_t> counts;
+  while (true) {
+    IMSY_TRY_ASSIGN(const bool more, select.step());
+    if (!more) return counts;
+    counts[static_cast<Kind>(select.number(0))] = static_cast<std::uint64_t>(select.number(1));
+  }
+}
+
 Result<Row> Database::get(const std::string& key) {
   MutexLock lock(reader_mu_);
   IMSY_TRY_ASSIGN(const Transaction consistent, Transaction::begin_read(reader_));

@@ -11,9 +11,11 @@
 // On disk: docs/format/snapshot-database.md. A database of a newer version is refused.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -106,6 +108,10 @@ class Database {
   Result<std::vector<Source>> sources(std::int64_t slot);
   // The directories of all snapshots.
   Result<std::set<std::int64_t>> directories();
+  // How many snapshots there are of each kind.
+  Result<std::map<Kind, std::uint64_t>> count_kinds();
+  // Whether no change is accepted until a restart, because one could not be written.
+  bool is_broken() const { return broken_; }
   // Random bytes in hex, made once for this database.
   const std::string& node_secret() const { return node_secret_; }
 
@@ -173,7 +179,7 @@ class Database {
 
   Mutex writer_mu_;  // held while a change is written to disk
   Sqlite writer_ IMSY_GUARDED_BY(writer_mu_);
-  bool broken_ IMSY_GUARDED_BY(writer_mu_) = false;  // a commit failed; what is on disk is unknown
+  std::atomic<bool> broken_{false};  // a commit failed; what is on disk is unknown
   Mutex reader_mu_;
   Sqlite reader_ IMSY_GUARDED_BY(reader_mu_);
   std::string node_secret_;  // constant after open

@@ -8,6 +8,17 @@
 #include "common/log.h"
 
 namespace imsy::snapshotter {
+namespace {
+
+void add(fuse::SessionStats& sum, const fuse::SessionStats& one) {
+  sum.requests += one.requests;
+  sum.reads += one.reads;
+  sum.read_bytes += one.read_bytes;
+  sum.eio += one.eio;
+  sum.waiting_reads += one.waiting_reads;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<LazyTree>> LazyTree::mount(fuse::ImageFs& fs,
                                                   const std::filesystem::path& directory) {
@@ -37,8 +48,24 @@ Status LazyTree::ensure() {
                      " and cannot be mounted again: " + mounted.error().message());
   }
   log::warn("the lazy tree was taken away and is mounted again directory={}", directory_.string());
-  std::erase_if(sessions_, [](const auto& session) { return session->is_over(); });
+  std::erase_if(sessions_, [this](const auto& session) IMSY_REQUIRES(mu_) {
+    if (!session->is_over()) return false;
+    add(ended_, session->stats());
+    return true;
+  });
   return {};
+}
+
+bool LazyTree::is_in_place() const {
+  MutexLock lock(mu_);
+  return sessions_.back()->is_in_place();
+}
+
+fuse::SessionStats LazyTree::stats() const {
+  MutexLock lock(mu_);
+  fuse::SessionStats sum = ended_;
+  for (const auto& session : sessions_) add(sum, session->stats());
+  return sum;
 }
 
 void LazyTree::forget_slot(fuse::Slot slot) {

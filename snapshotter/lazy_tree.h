@@ -30,6 +30,10 @@ class LazyTree {
   Status ensure();
   // Tells the kernel to forget what it knows of a slot that was removed from the ImageFs.
   void forget_slot(fuse::Slot slot);
+  // Whether the mount point shows it.
+  bool is_in_place() const;
+  // Of all mounts since the start.
+  fuse::SessionStats stats() const;
 
  private:
   LazyTree(fuse::ImageFs& fs, std::filesystem::path directory)
@@ -40,9 +44,10 @@ class LazyTree {
   fuse::ImageFs& fs_;
   const std::filesystem::path directory_;
 
-  Mutex mu_;  // held over mounting and unmounting
+  mutable Mutex mu_;  // held over mounting and unmounting
   // The last one is at the mount point; those before were taken away and still have users.
   std::vector<std::unique_ptr<fuse::Session>> sessions_ IMSY_GUARDED_BY(mu_);
+  fuse::SessionStats ended_ IMSY_GUARDED_BY(mu_);  // of those that are over
 };
 
 }  // namespace imsy::snapshotter

@@ -19,6 +19,12 @@ int fail(const imsy::Error& error) {
   return kFailed;
 }
 
+int report_config(const std::filesystem::path& path) {
+  std::cout << path.string()
+            << (std::filesystem::exists(path) ? ": right\n" : ": absent, the defaults hold\n");
+  return 0;
+}
+
 int run(int argc, char** argv) {
   using namespace imsy::snapshotter;
   DaemonOptions options;
@@ -35,16 +41,24 @@ int run(int argc, char** argv) {
       app.add_option("--config", config, "configuration file")->capture_default_str();
   app.add_option("--log-level", log_level, "trace, debug, info, warn or error; wins over the file")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}));
+  bool check_config = false;
+  app.add_flag("--check-config", check_config,
+               "read the configuration file, say whether it is right, and end");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsage;
   }
 
-  auto loaded = load_config(config, config_flag->count() > 0);
+  options.reload = [&]() -> imsy::Result<Config> {
+    IMSY_TRY_ASSIGN(Config read, load_config(config, config_flag->count() > 0));
+    if (!log_level.empty()) read.log_level = log_level;
+    return read;
+  };
+  auto loaded = options.reload();
   if (!loaded) return fail(loaded.error());
+  if (check_config) return report_config(config);
   options.config = std::move(*loaded);
-  if (!log_level.empty()) options.config.log_level = log_level;
   const auto configured = imsy::log::configure(options.config.log_level);
   if (!configured) return fail(configured.error());
   const auto served = run_daemon(options);

@@ -38,11 +38,12 @@ std::unique_ptr<Profiles> open_profiles(const Layout& layout) {
 
 Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& config,
                                           Database& database) {
-  std::unique_ptr<Node> node(new Node());
+  std::unique_ptr<Node> node(new Node(layout));
   auto tree = LazyTree::mount(node->fs_, layout.mount_point());
   if (!tree) {
     log::error("imsy images are unpacked like others, lazy ones cannot be used: {}",
                tree.error().message());
+    node->no_tree_ = tree.error();
     node->none_ = std::make_unique<NoImages>(tree.error());
     node->images_ = node->none_.get();
     return node;
@@ -58,12 +59,27 @@ Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& co
       database, *node->store_, *node->fetcher_, node->fs_, *node->tree_, *node->finder_,
       node->profiles_.get(), config.background_fill, config.record_profiles});
   node->lazy_->start();
-  if (config.scrub_rate > 0) {
-    node->scrubber_ =
-        std::make_unique<Scrubber>(*node->store_, *node->lazy_, layout.scrub(), config.scrub_rate);
-  }
+  node->start_scrubber(config.scrub_rate);
   node->images_ = node->lazy_.get();
   return node;
+}
+
+void Node::start_scrubber(std::uint64_t rate) {
+  scrub_rate_ = rate;
+  scrubber_.reset();
+  if (rate > 0) scrubber_ = std::make_unique<Scrubber>(*store_, *lazy_, scrub_file_, rate);
+}
+
+void Node::configure(const Config& config) {
+  if (lazy_ == nullptr) return;
+  finder_->set_registries(config.registries);
+  const Status limits =
+      store_->set_limits(config.store.quota_bytes, config.store.free_floor_percent);
+  if (!limits) {
+    log::warn("the store's new limits hold, but `imsy stat` does not know them: {}",
+              limits.error().message());
+  }
+  if (config.scrub_rate != scrub_rate_) start_scrubber(config.scrub_rate);
 }
 
 void Node::stop() {
@@ -107,6 +123,40 @@ Stats Node::stats() const {
   stats.traffic = http_->traffic().read();
   stats.images = lazy_->stats();
   return stats;
+}
+
+fuse::SessionStats Node::tree_stats() const {
+  return tree_ == nullptr ? fuse::SessionStats() : tree_->stats();
+}
+
+std::filesystem::space_info Node::space() const {
+  std::error_code error;
+  const auto space = std::filesystem::space(store_directory_, error);
+  return error ? std::filesystem::space_info{} : space;
+}
+
+Health Node::health() const {
+  Health health;
+  if (no_tree_) {
+    health.degraded.push_back("images are unpacked, lazy ones cannot be used: " +
+                              no_tree_->message());
+    return health;
+  }
+  // The next who starts a container of a lazy image mounts it again.
+  if (!tree_->is_in_place()) {
+    health.degraded.push_back(
+        "the lazy tree was taken away; containers that used it may have lost "
+        "their files");
+  }
+  for (const auto& problem : store_->problems()) {
+    (problem.lasting ? health.broken : health.degraded).push_back(problem.what);
+  }
+  if (fetcher_->keeps_nothing()) {
+    health.degraded.push_back(
+        "the store cannot keep what is fetched, readers are served from "
+        "memory: look for room on the disk");
+  }
+  return health;
 }
 
 }  // namespace imsy::snapshotter

@@ -53,10 +53,16 @@ std::string trust_domain(const oci::Registry& registry, const std::string& secre
   return name.substr(0, name.find('/')) + " " + sha256(secret + identity).hex();
 }
 
+void RegistryFinder::set_registries(std::vector<RegistryConfig> registries) {
+  MutexLock lock(mu_);
+  registries_ = std::move(registries);
+}
+
 Result<std::vector<oci::Host>> RegistryFinder::hosts_for(const std::string& name) const {
   auto hosts = directory_.hosts_for(name);
   if (hosts || hosts.error().code() != Errc::kNotFound) return hosts;
-  return configured_hosts(name, config_.registries);
+  MutexLock lock(mu_);
+  return configured_hosts(name, registries_);
 }
 
 Result<oci::Host> RegistryFinder::host_of(const Source& source) const {
@@ -147,8 +153,8 @@ Result<std::vector<Source>> RegistryFinder::find(const ImageQuery& query,
 }
 
 std::shared_ptr<const oci::Credentials> RegistryFinder::credentials() const {
-  if (config_.docker_config.empty()) return std::make_shared<oci::DockerConfig>();
-  return std::make_shared<oci::DockerConfig>(config_.docker_config);
+  if (docker_config_.empty()) return std::make_shared<oci::DockerConfig>();
+  return std::make_shared<oci::DockerConfig>(docker_config_);
 }
 
 Result<std::shared_ptr<oci::Registry>> RegistryFinder::open(const Source& source) {

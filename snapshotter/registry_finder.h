@@ -51,7 +51,14 @@ class RegistryFinder {
  public:
   // `containerd` and `http` outlive the finder.
   RegistryFinder(const Config& config, Containerd& containerd, oci::HttpClient& http)
-      : config_(config), containerd_(containerd), http_(http), directory_(config.hosts_dir) {}
+      : docker_config_(config.docker_config),
+        containerd_(containerd),
+        http_(http),
+        directory_(config.hosts_dir),
+        registries_(config.registries) {}
+
+  // Other entries of the configuration file, for what is looked for from now on.
+  void set_registries(std::vector<RegistryConfig> registries);
 
   // Places to ask, best first, at most 16. kUnavailable with the reason when there is none.
   Result<std::vector<Source>> find(const ImageQuery& query, Containerd::Deadline deadline);
@@ -75,11 +82,12 @@ class RegistryFinder {
   Result<oci::Host> host_of(const Source& source) const;
   std::shared_ptr<const oci::Credentials> credentials() const;
 
-  const Config config_;
+  const std::filesystem::path docker_config_;
   Containerd& containerd_;
   oci::HttpClient& http_;
   const oci::HostsDirectory directory_;
-  Mutex mu_;
+  mutable Mutex mu_;
+  std::vector<RegistryConfig> registries_ IMSY_GUARDED_BY(mu_);
   std::map<std::string, Open> open_ IMSY_GUARDED_BY(mu_);
 };
 

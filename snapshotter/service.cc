@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "snapshotter/status.h"
+#include "snapshotter/trace.h"
 
 namespace imsy::snapshotter {
 namespace {
@@ -13,17 +14,24 @@ namespace api = containerd::services::snapshots::v1;
 
 constexpr int kInfosPerMessage = 100;
 constexpr std::string_view kNamespaceHeader = "containerd-namespace";
+constexpr std::string_view kTraceHeader = "traceparent";
 
 Labels labels_of(const google::protobuf::Map<std::string, std::string>& from) {
   return {from.begin(), from.end()};
 }
 
+// "" when there is none.
+std::string header_of(const grpc::CallbackServerContext& context, std::string_view name) {
+  const auto& headers = context.client_metadata();
+  const auto header = headers.find(grpc::string_ref(name.data(), name.size()));
+  if (header == headers.end()) return "";
+  return {header->second.data(), header->second.size()};
+}
+
 // The client's namespace: from the header, or from a key of the form <namespace>/<number>/<name>.
 std::string namespace_of(const grpc::CallbackServerContext& context, const std::string& key) {
-  const auto& headers = context.client_metadata();
-  const auto header =
-      headers.find(grpc::string_ref(kNamespaceHeader.data(), kNamespaceHeader.size()));
-  if (header != headers.end()) return {header->second.data(), header->second.size()};
+  std::string header = header_of(context, kNamespaceHeader);
+  if (!header.empty()) return header;
   const std::size_t slash = key.find('/');
   return slash == std::string::npos ? "" : key.substr(0, slash);
 }
@@ -67,13 +75,10 @@ void fill_mounts(Response& to, const std::vector<Mount>& mounts) {
   }
 }
 
-// Runs `work` on the pool; request and response live until the reactor finishes.
-template <typename Work>
-grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context, ThreadPool& pool,
-                                 const char* call, Work work) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  pool.submit([reactor, call, work = std::move(work)] { reactor->Finish(guarded(call, work)); });
-  return reactor;
+Call call_of(const grpc::CallbackServerContext& context, std::string_view method,
+             const std::string& snapshot) {
+  std::string trace = trace_of(header_of(context, kTraceHeader));
+  return {method, snapshot, trace.empty() ? new_trace() : std::move(trace)};
 }
 
 // Streams a list that was read before; nothing is locked while the client takes its time.
@@ -112,25 +117,38 @@ class ListReactor final : public grpc::ServerWriteReactor<api::ListSnapshotsResp
 
 }  // namespace
 
-Service::Service(Snapshotter& snapshotter, const ServiceOptions& options)
+Service::Service(Snapshotter& snapshotter, Calls& calls, const ServiceOptions& options)
     : snapshotter_(snapshotter),
+      calls_(calls),
+      prepare_timeout_(options.prepare_timeout),
       options_(options),
       rpc_("rpc", options.rpc_threads),
       measure_("measure", options.measure_threads),
       prepare_("prepare", options.prepare_threads) {}
 
+// Runs `work` on the pool; request and response live until the reactor finishes.
+template <typename Work>
+grpc::ServerUnaryReactor* Service::answer(grpc::CallbackServerContext* context, ThreadPool& pool,
+                                          Call call, Work work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  pool.submit([this, reactor, call = std::move(call), work = std::move(work)] {
+    reactor->Finish(calls_.run(call, work));
+  });
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* Service::Prepare(grpc::CallbackServerContext* context,
                                            const api::PrepareSnapshotRequest* request,
                                            api::PrepareSnapshotResponse* response) {
   auto prepare = prepare_request(*context, *request);
-  const Deadline deadline = std::chrono::steady_clock::now() + options_.prepare_timeout;
+  const Deadline deadline = std::chrono::steady_clock::now() + prepare_timeout_.load();
   ThreadPool& pool = Snapshotter::may_wait(prepare) ? prepare_ : rpc_;
   const auto work = [this, prepare = std::move(prepare), deadline, response]() -> Status {
     IMSY_TRY_ASSIGN(const auto mounts, snapshotter_.prepare(prepare, deadline));
     fill_mounts(*response, mounts);
     return {};
   };
-  return answer(context, pool, "Prepare", work);
+  return answer(context, pool, call_of(*context, "Prepare", request->key()), work);
 }
 
 grpc::ServerUnaryReactor* Service::View(grpc::CallbackServerContext* context,
@@ -141,64 +159,69 @@ grpc::ServerUnaryReactor* Service::View(grpc::CallbackServerContext* context,
     fill_mounts(*response, mounts);
     return {};
   };
-  return answer(context, rpc_, "View", work);
+  return answer(context, rpc_, call_of(*context, "View", request->key()), work);
 }
 
 grpc::ServerUnaryReactor* Service::Mounts(grpc::CallbackServerContext* context,
                                           const api::MountsRequest* request,
                                           api::MountsResponse* response) {
-  return answer(context, rpc_, "Mounts", [this, request, response]() -> Status {
-    IMSY_TRY_ASSIGN(const auto mounts, snapshotter_.mounts(request->key()));
-    fill_mounts(*response, mounts);
-    return {};
-  });
+  return answer(context, rpc_, call_of(*context, "Mounts", request->key()),
+                [this, request, response]() -> Status {
+                  IMSY_TRY_ASSIGN(const auto mounts, snapshotter_.mounts(request->key()));
+                  fill_mounts(*response, mounts);
+                  return {};
+                });
 }
 
 grpc::ServerUnaryReactor* Service::Commit(grpc::CallbackServerContext* context,
                                           const api::CommitSnapshotRequest* request,
                                           google::protobuf::Empty*) {
-  return answer(context, rpc_, "Commit", [this, request]() -> Status {
-    return snapshotter_.commit(request->key(), request->name(), labels_of(request->labels()),
-                               request->parent());
-  });
+  return answer(context, rpc_, call_of(*context, "Commit", request->name()),
+                [this, request]() -> Status {
+                  return snapshotter_.commit(request->key(), request->name(),
+                                             labels_of(request->labels()), request->parent());
+                });
 }
 
 grpc::ServerUnaryReactor* Service::Remove(grpc::CallbackServerContext* context,
                                           const api::RemoveSnapshotRequest* request,
                                           google::protobuf::Empty*) {
-  return answer(context, rpc_, "Remove",
+  return answer(context, rpc_, call_of(*context, "Remove", request->key()),
                 [this, request]() -> Status { return snapshotter_.remove(request->key()); });
 }
 
 grpc::ServerUnaryReactor* Service::Stat(grpc::CallbackServerContext* context,
                                         const api::StatSnapshotRequest* request,
                                         api::StatSnapshotResponse* response) {
-  return answer(context, rpc_, "Stat", [this, request, response]() -> Status {
-    IMSY_TRY_ASSIGN(const Info info, snapshotter_.stat(request->key()));
-    fill_info(*response->mutable_info(), info);
-    return {};
-  });
+  return answer(context, rpc_, call_of(*context, "Stat", request->key()),
+                [this, request, response]() -> Status {
+                  IMSY_TRY_ASSIGN(const Info info, snapshotter_.stat(request->key()));
+                  fill_info(*response->mutable_info(), info);
+                  return {};
+                });
 }
 
 grpc::ServerUnaryReactor* Service::Update(grpc::CallbackServerContext* context,
                                           const api::UpdateSnapshotRequest* request,
                                           api::UpdateSnapshotResponse* response) {
-  return answer(context, rpc_, "Update", [this, request, response]() -> Status {
-    const auto& paths = request->update_mask().paths();
-    IMSY_TRY_ASSIGN(const Info info, snapshotter_.update({request->info().name(),
-                                                          labels_of(request->info().labels()),
-                                                          {paths.begin(), paths.end()}}));
-    fill_info(*response->mutable_info(), info);
-    return {};
-  });
+  return answer(context, rpc_, call_of(*context, "Update", request->info().name()),
+                [this, request, response]() -> Status {
+                  const auto& paths = request->update_mask().paths();
+                  IMSY_TRY_ASSIGN(const Info info,
+                                  snapshotter_.update({request->info().name(),
+                                                       labels_of(request->info().labels()),
+                                                       {paths.begin(), paths.end()}}));
+                  fill_info(*response->mutable_info(), info);
+                  return {};
+                });
 }
 
 grpc::ServerWriteReactor<api::ListSnapshotsResponse>* Service::List(
-    grpc::CallbackServerContext*, const api::ListSnapshotsRequest* request) {
+    grpc::CallbackServerContext* context, const api::ListSnapshotsRequest* request) {
   auto* reactor = new ListReactor();  // deletes itself when gRPC is done with it
-  rpc_.submit([this, request, reactor] {
+  rpc_.submit([this, request, reactor, call = call_of(*context, "List", "")] {
     std::vector<Info> infos;
-    const grpc::Status status = guarded("List", [&]() -> Status {
+    const grpc::Status status = calls_.run(call, [&]() -> Status {
       const auto& filters = request->filters();
       IMSY_TRY_ASSIGN(infos, snapshotter_.list({filters.begin(), filters.end()}));
       return {};
@@ -215,17 +238,18 @@ grpc::ServerWriteReactor<api::ListSnapshotsResponse>* Service::List(
 grpc::ServerUnaryReactor* Service::Usage(grpc::CallbackServerContext* context,
                                          const api::UsageRequest* request,
                                          api::UsageResponse* response) {
-  return answer(context, measure_, "Usage", [this, request, response]() -> Status {
-    IMSY_TRY_ASSIGN(const auto usage, snapshotter_.usage(request->key()));
-    response->set_size(usage.size);
-    response->set_inodes(usage.inodes);
-    return {};
-  });
+  return answer(context, measure_, call_of(*context, "Usage", request->key()),
+                [this, request, response]() -> Status {
+                  IMSY_TRY_ASSIGN(const auto usage, snapshotter_.usage(request->key()));
+                  response->set_size(usage.size);
+                  response->set_inodes(usage.inodes);
+                  return {};
+                });
 }
 
 grpc::ServerUnaryReactor* Service::Cleanup(grpc::CallbackServerContext* context,
                                            const api::CleanupRequest*, google::protobuf::Empty*) {
-  return answer(context, measure_, "Cleanup", [this]() -> Status {
+  return answer(context, measure_, call_of(*context, "Cleanup", ""), [this]() -> Status {
     // What is not deleted by then goes on in the background; the client has nothing to do about it.
     const Status done =
         snapshotter_.cleanup(std::chrono::steady_clock::now() + options_.cleanup_timeout);

@@ -8,11 +8,13 @@
 // Source: containerd api/services/snapshots/v1.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 
 #include "common/thread_pool.h"
 #include "proto/containerd/snapshots.grpc.pb.h"
+#include "snapshotter/calls.h"
 #include "snapshotter/snapshotter.h"
 
 namespace imsy::snapshotter {
@@ -28,8 +30,11 @@ struct ServiceOptions {
 
 class Service final : public containerd::services::snapshots::v1::Snapshots::CallbackService {
  public:
-  // `snapshotter` outlives the service, the service outlives the server.
-  explicit Service(Snapshotter& snapshotter, const ServiceOptions& options = {});
+  // `snapshotter` and `calls` outlive the service, the service outlives the server.
+  Service(Snapshotter& snapshotter, Calls& calls, const ServiceOptions& options = {});
+
+  // For calls that come from now on. From any thread.
+  void set_prepare_timeout(std::chrono::milliseconds timeout) { prepare_timeout_ = timeout; }
 
   grpc::ServerUnaryReactor* Prepare(
       grpc::CallbackServerContext* context,
@@ -72,7 +77,13 @@ class Service final : public containerd::services::snapshots::v1::Snapshots::Cal
       google::protobuf::Empty* response) override;
 
  private:
+  template <typename Work>
+  grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context, ThreadPool& pool,
+                                   Call call, Work work);
+
   Snapshotter& snapshotter_;
+  Calls& calls_;
+  std::atomic<std::chrono::milliseconds> prepare_timeout_;
   const ServiceOptions options_;
   ThreadPool rpc_;
   ThreadPool measure_;

@@ -180,6 +180,7 @@ Result<bool> Snapshotter::find_and_renew(const PrepareRequest& request) {
 // Proves the claim of the labels and commits the layer's snapshot. Any error: it cannot be done.
 Status Snapshotter::take_lazily(const PrepareRequest& request, Deadline deadline) {
   IMSY_TRY_ASSIGN(const Claim claim, prove(request.labels));
+  const log::Field image_field("image", claim.anchor.manifest.to_string());
   if ((claim.link == 0) != request.parent.empty()) {
     return Error(Errc::kCorrupt, "an anchor layer, and nothing else, stands on no parent");
   }

@@ -1,12 +1,20 @@
 #include "snapshotter/socket.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <cstddef>
+#include <cstdlib>
 #include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
 
 namespace imsy::snapshotter {
 namespace {
@@ -53,7 +61,63 @@ Status remove_stale(const std::filesystem::path& path, const sockaddr_un& addres
   return {};
 }
 
+// The first descriptor that is handed over.
+constexpr int kFirstInherited = 3;
+constexpr int kInheritedMax = 64;
+
+int number_in_environment(const char* name) {
+  const char* const value = std::getenv(name);
+  const std::string_view text = value == nullptr ? "" : value;
+  int number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() ? number : 0;
+}
+
+// How many descriptors the service manager has handed over.
+int take_inherited_count() {
+  const bool for_us = number_in_environment("LISTEN_PID") == getpid();
+  const int count = for_us ? number_in_environment("LISTEN_FDS") : 0;
+  for (const char* name : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}) unsetenv(name);
+  return std::clamp(count, 0, kInheritedMax);
+}
+
+// Whether `fd` is a stream socket that listens at `path`.
+bool listens_at(int fd, const std::filesystem::path& path) {
+  sockaddr_un address = {};
+  socklen_t size = sizeof address;
+  int type = 0;
+  int listening = 0;
+  socklen_t int_size = sizeof type;
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0 &&
+         address.sun_family == AF_UNIX && size > offsetof(sockaddr_un, sun_path) &&
+         path == std::string(address.sun_path,
+                             strnlen(address.sun_path, size - offsetof(sockaddr_un, sun_path))) &&
+         getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &int_size) == 0 && type == SOCK_STREAM &&
+         getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &int_size) == 0 && listening == 1;
+}
+
 }  // namespace
+
+Result<UniqueFd> inherited_socket(const std::filesystem::path& path) {
+  const int count = take_inherited_count();
+  UniqueFd found;
+  for (int fd = kFirstInherited; fd < kFirstInherited + count; ++fd) {
+    UniqueFd one(fd);  // closed when it is not the one
+    if (!found && listens_at(fd, path)) found = std::move(one);
+  }
+  if (!found) {
+    if (count == 0) return found;
+    return Error(Errc::kFailedPrecondition,
+                 "the service manager has handed over sockets, but none that listens at " +
+                     path.string() + ": ListenStream= and --address must be the same");
+  }
+  const int flags = fcntl(found.get(), F_GETFL);
+  if (flags < 0 || fcntl(found.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
+      fcntl(found.get(), F_SETFD, FD_CLOEXEC) != 0) {
+    return Error::from_errno(errno, "set up the socket " + path.string());
+  }
+  return found;
+}
 
 Result<UniqueFd> listen_at(const std::filesystem::path& path) {
   sockaddr_un address = {};

@@ -16,4 +16,12 @@ namespace imsy::snapshotter {
 // long. The descriptor does not block.
 Result<UniqueFd> listen_at(const std::filesystem::path& path);
 
+// The socket for `path` that the service manager listens at and has handed to this process
+// (LISTEN_PID, LISTEN_FDS), so that no call fails while a daemon is restarted; an empty one when it
+// has handed over nothing. kFailedPrecondition: what it has handed over is not for `path`. Call it
+// once, before other threads exist and before other descriptors are open: it takes these variables
+// away.
+// Source: systemd, sd_listen_fds(3).
+Result<UniqueFd> inherited_socket(const std::filesystem::path& path);
+
 }  // namespace imsy::snapshotter

@@ -27,7 +27,7 @@ grpc::Status to_grpc(const Error& error) {
   return {to_grpc(error.code()), error.message()};
 }
 
-grpc::Status guarded(const char* call, const std::function<Status()>& work) {
+grpc::Status guarded(std::string_view call, const std::function<Status()>& work) {
   try {
     const Status done = work();
     if (done) return grpc::Status::OK;

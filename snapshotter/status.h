@@ -6,6 +6,7 @@
 #include <grpcpp/support/status.h>
 
 #include <functional>
+#include <string_view>
 
 #include "common/result.h"
 
@@ -17,6 +18,6 @@ grpc::StatusCode to_grpc(Errc code);
 
 // How a call ends that does `work`. The last resort for what nobody expected: when it throws, the
 // call ends with an error, and the daemon goes on.
-grpc::Status guarded(const char* call, const std::function<Status()>& work);
+grpc::Status guarded(std::string_view call, const std::function<Status()>& work);
 
 }  // namespace imsy::snapshotter

@@ -66,10 +66,11 @@ void SnapshotterProcess::spawn(const std::string& notify_socket) {
                                     "--state",        state,      "--address",
                                     socket,           "--config", folder_ / "config.toml",
                                     "--log-level",    "debug"};
-  if (descriptors > 0) {
-    const std::string limited =
-        "ulimit -n " + std::to_string(descriptors) + " && exec \"$0\" \"$@\"";
-    const std::vector<std::string> shell = {"/bin/sh", "-c", limited};
+  std::string before;
+  if (descriptors > 0) before += "ulimit -n " + std::to_string(descriptors) + " && ";
+  if (listening >= 0) before += "export LISTEN_PID=$$ LISTEN_FDS=1 && ";
+  if (!before.empty()) {
+    const std::vector<std::string> shell = {"/bin/sh", "-c", before + "exec \"$0\" \"$@\""};
     words.insert(words.begin(), shell.begin(), shell.end());
   }
   std::vector<char*> arguments;
@@ -89,6 +90,7 @@ void SnapshotterProcess::spawn(const std::string& notify_socket) {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 2, (folder_ / "log").c_str(),
                                    O_WRONLY | O_CREAT | O_APPEND, 0600);
+  if (listening >= 0) posix_spawn_file_actions_adddup2(&actions, listening, 3);
   const int error = posix_spawn(&pid_, words.front().c_str(), &actions, nullptr, arguments.data(),
                                 environment.data());
   posix_spawn_file_actions_destroy(&actions);
@@ -116,6 +118,28 @@ Outcome SnapshotterProcess::run_to_end() {
 Outcome SnapshotterProcess::end(int signal) {
   kill(pid_, signal);
   return wait_for_end();
+}
+
+void SnapshotterProcess::signal(int number) const {
+  kill(pid_, number);
+}
+
+void SnapshotterProcess::configure(const std::string& config) const {
+  std::ofstream(folder_ / "config.toml") << config;
+}
+
+void SnapshotterProcess::wait_for_log(const std::string& text) const {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
+  const UniqueFd watch(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  ASSERT_GE(inotify_add_watch(watch.get(), (folder_ / "log").c_str(), IN_MODIFY), 0);
+  while (log().find(text) == std::string::npos) {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "no \"" << text << "\" in\n" << log();
+    pollfd event = {watch.get(), POLLIN, 0};
+    poll(&event, 1, 1'000);
+    char ignored[4096];
+    while (read(watch.get(), ignored, sizeof ignored) > 0) {
+    }
+  }
 }
 
 Outcome SnapshotterProcess::wait_for_end() {

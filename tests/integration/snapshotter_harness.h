@@ -43,6 +43,9 @@ class SnapshotterProcess {
   std::filesystem::path root, state, socket;
   // How many descriptors the process may have; 0: as many as this one. Before start().
   unsigned descriptors = 0;
+  // A listening socket that the process inherits as systemd would hand it over; -1: none. Before
+  // start().
+  int listening = -1;
 
   // Runs the program and returns when it says that it is ready; a test failure when it ends
   // instead.
@@ -51,6 +54,11 @@ class SnapshotterProcess {
   Outcome run_to_end();
   // Sends a signal and waits for the end.
   Outcome end(int signal);
+  void signal(int number) const;
+  // Another text in the configuration file.
+  void configure(const std::string& config) const;
+  // Returns when the log has this text; a test failure after a minute.
+  void wait_for_log(const std::string& text) const;
   pid_t pid() const { return pid_; }
   std::string log() const;
 

@@ -385,6 +385,16 @@ TEST_F(LimitsTest, WhatWasUsedLongestAgoGoesFirst) {
   EXPECT_EQ(left(), (Numbers{0, 2})) << "the trash was enough";
 }
 
+TEST_F(LimitsTest, OtherLimitsHoldAtOnce) {
+  make({10, 20, 30});
+  Cleaner cleaner(layout_, *opened_.index, {}, discard());
+  ASSERT_OK(cleaner.keep_limits());
+  EXPECT_EQ(left(), (Numbers{0, 1, 2}));
+  cleaner.set_limits(200, 0);
+  ASSERT_OK(cleaner.keep_limits());
+  EXPECT_EQ(left(), (Numbers{1, 2}));
+}
+
 TEST_F(LimitsTest, WhatIsUsedAgainGoesLater) {
   make({10, 20, 30});
   opened_.index->touch(ids_[0]);

@@ -68,6 +68,10 @@ class FaultyStore final : public Store {
   }
   void set_closer(std::function<void()> close) override { store_.set_closer(std::move(close)); }
   Result<StoreStats> stats() override { return store_.stats(); }
+  Status set_limits(std::uint64_t quota_bytes, unsigned free_floor_percent) override {
+    return store_.set_limits(quota_bytes, free_floor_percent);
+  }
+  std::vector<Problem> problems() const override { return store_.problems(); }
   Result<CheckSummary> check(const CheckOptions& options, const CheckEvents& events,
                              const std::stop_token& stop) override {
     return store_.check(options, events, stop);

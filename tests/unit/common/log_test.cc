@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <thread>
 
 namespace imsy {
 namespace {
@@ -31,6 +32,28 @@ TEST(LogTest, OneEventIsOneLineOnStderr) {
             std::string::npos)
       << text;
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
+}
+
+TEST(LogTest, FieldsEndTheLinesOfTheirThread) {
+  ::testing::internal::CaptureStderr();
+  ASSERT_TRUE(log::configure("info"));
+  {
+    const log::Field image("image", "sha256:ab");
+    const log::Field none("none", "");
+    {
+      const log::Field key("snapshot", "a b\"c\n");
+      log::info("inside");
+    }
+    std::jthread([] { log::info("other"); }).join();
+    log::info("behind");
+  }
+  log::info("outside");
+  const std::string text = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(text.find("inside image=sha256:ab snapshot=\"a b\\\"c\\x0a\"\n"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("other\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("behind image=sha256:ab\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("outside\n"), std::string::npos) << text;
 }
 
 TEST(LogTest, PrintableKeepsTextThatIsHarmless) {

@@ -46,6 +46,9 @@ scrub_rate = 0
 connections_per_host = 4
 background_rate = 1_000_000
 
+[metrics]
+address = "127.0.0.1:9342"
+
 [[registry]]
 host = "127.0.0.1"
 endpoints = ["http://127.0.0.1:5000"]
@@ -71,6 +74,7 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   EXPECT_EQ(config->store.free_floor_percent, 20U);
   EXPECT_EQ(config->connections_per_host, 4U);
   EXPECT_EQ(config->background_rate, 1'000'000U);
+  EXPECT_EQ(config->metrics_address, "127.0.0.1:9342");
   EXPECT_EQ(config->registries[1].host, "registry.example:8443");
   EXPECT_EQ(config->registries[1].endpoints.size(), 2U);
 }
@@ -96,6 +100,13 @@ TEST_P(ConfigErrors, NameFileLineAndKey) {
 INSTANTIATE_TEST_SUITE_P(
     All, ConfigErrors,
     ::testing::Values(
+        ConfigCase{"[metrics]\naddress = '0.0.0.0:9342'", "2", "address"},
+        ConfigCase{"[metrics]\naddress = '192.0.2.1:9342'", "2", "address"},
+        ConfigCase{"[metrics]\naddress = '127.0.0.1'", "2", "address"},
+        ConfigCase{"[metrics]\naddress = '127.0.0.1:http'", "2", "address"},
+        ConfigCase{"[metrics]\naddress = 'localhost.example:1'", "2", "address"},
+        ConfigCase{"[metrics]\naddress = 'run/m.sock'", "2", "address"},
+        ConfigCase{"[metrics]\nport = 1", "2", "port"}, ConfigCase{"metrics = 1", "1", "metrics"},
         ConfigCase{"\nlog_leve = 'x'", "2", "log_leve"},
         ConfigCase{"log_level = 'loud'", "1", "log_level"},
         ConfigCase{"log_level = 1", "1", "log_level"},
@@ -130,6 +141,29 @@ INSTANTIATE_TEST_SUITE_P(
         ConfigCase{"[[registry]]\nhost = 'a'\nendpoints = ['http://a']\n"
                    "[[registry]]\nhost = 'a'\nendpoints = ['http://a']",
                    "4", "twice"}));
+
+TEST(Config, MetricsMayBeWhereOnlyThisMachineReachesThem) {
+  for (const char* address : {"127.0.0.1:9342", "127.1.2.3:0", "[::1]:9342", "/run/m.sock", ""}) {
+    const auto config = parse_config("[metrics]\naddress = '" + std::string(address) + "'", "c");
+    ASSERT_TRUE(config) << config.error().message();
+    EXPECT_EQ(config->metrics_address, address);
+  }
+}
+
+TEST(Config, WhatNeedsARestartIsNamed) {
+  const Config before;
+  Config now;
+  EXPECT_TRUE(needs_restart(before, now).empty());
+  now.log_level = "debug";
+  now.prepare_timeout = std::chrono::seconds(1);
+  now.store.quota_bytes = 1;
+  now.registries.push_back({"a", {"https://b"}});
+  EXPECT_TRUE(needs_restart(before, now).empty());
+  now.store.dedup_scope = cas::DedupScope::kNode;
+  now.metrics_address = "127.0.0.1:1";
+  EXPECT_EQ(needs_restart(before, now),
+            (std::vector<std::string>{"[store] dedup_scope", "[metrics] address"}));
+}
 
 TEST(Config, AMissingFileIsFineUnlessItWasNamed) {
   const test::TemporaryDirectory directory;

@@ -10,7 +10,7 @@ const Layout kLayout("/r");
 Layer plain(std::int64_t directory) {
   return {directory + 100, directory, Kind::kCommitted, std::nullopt};
 }
-Layer anchor(std::int64_t directory) {
+Layer anchor_in(std::int64_t directory) {
   return {directory + 100, directory, Kind::kCommitted, ImageLink{7, 0, false}};
 }
 Layer data(std::uint32_t link, bool top) {
@@ -55,7 +55,7 @@ TEST(Mounts, IndexIsSwitchedOffOnOverlaysOnly) {
 }
 
 TEST(Mounts, AnImageIsOneDirectory) {
-  const std::vector<Layer> image = {data(1, true), anchor(1)};
+  const std::vector<Layer> image = {data(1, true), anchor_in(1)};
   EXPECT_EQ(mounts(Kind::kActive, image),
             (Mounts{{"overlay",
                      "overlay",
@@ -68,13 +68,14 @@ TEST(Mounts, AnImageIsOneDirectory) {
 }
 
 TEST(Mounts, OrdinaryLayersMayLieAboveAnImage) {
-  const std::vector<Layer> chain = {plain(3), plain(2), data(2, true), data(1, false), anchor(1)};
+  const std::vector<Layer> chain = {plain(3), plain(2), data(2, true), data(1, false),
+                                    anchor_in(1)};
   EXPECT_EQ(mounts(Kind::kView, chain).front().options,
             (std::vector<std::string>{"lowerdir=/r/snapshots/3/fs:/r/snapshots/2/fs:/r/mnt/7"}));
 }
 
 TEST(Mounts, AnAnchorAloneIsAnEmptyDirectory) {
-  const auto found = below(kLayout, std::vector<Layer>{anchor(1)});
+  const auto found = below(kLayout, std::vector<Layer>{anchor_in(1)});
   ASSERT_TRUE(found);
   EXPECT_EQ(found->directories, (std::vector<std::string>{"/r/snapshots/1/fs"}));
   EXPECT_EQ(found->kind, MountKind::kPlain);
@@ -82,8 +83,8 @@ TEST(Mounts, AnAnchorAloneIsAnEmptyDirectory) {
 }
 
 TEST(Mounts, PartOfAnImageCannotBeShown) {
-  for (const auto& chain : {std::vector<Layer>{data(1, false), anchor(1)},
-                            std::vector<Layer>{plain(2), data(1, false), anchor(1)}}) {
+  for (const auto& chain : {std::vector<Layer>{data(1, false), anchor_in(1)},
+                            std::vector<Layer>{plain(2), data(1, false), anchor_in(1)}}) {
     const auto found = below(kLayout, chain);
     ASSERT_FALSE(found);
     EXPECT_EQ(found.error().code(), Errc::kFailedPrecondition);
