@@ -291,6 +291,10 @@ Status Index::durably(const std::function<Status()>& work) {
     return commit(transaction);
   };
   Status done = watch(transact());
+  if (done) {
+    MutexLock lock(given_up_mu_);
+    given_up_.clear();
+  }
   ignore(database.run("PRAGMA synchronous = NORMAL"), "too careful is no fault");
   return done;
 }
@@ -461,6 +465,26 @@ Status Index::distrust(const cdc::ObjectId& object) {
   if (*known == kStateDurable) return durably(forget);
   // The next start believes nothing else without hashing it, so there is nothing to sync.
   return watch(forget());
+}
+
+Status Index::settle(const cdc::ObjectId& object) {
+  const auto is_settled = [&] {
+    MutexLock lock(given_up_mu_);
+    return !given_up_.contains(object);
+  };
+  if (is_settled()) return {};
+  MutexLock lock(write_mu_);
+  if (is_settled()) return {};  // by somebody else meanwhile
+  if (broken_) return Error(Errc::kCorrupt, "the store's index is broken until the next start");
+  return settle_all();
+}
+
+Status Index::settle_all() {
+  // Any change will do: it takes those before with it.
+  return durably([&] {
+    return writer_->database.run(
+        "INSERT INTO meta VALUES('settled', 1) ON CONFLICT(key) DO UPDATE SET value = value + 1");
+  });
 }
 
 Status Index::set_mixed(const cdc::ObjectId& object) {

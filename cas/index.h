@@ -112,6 +112,9 @@ class Index {
   // The object is complete no more. A crash does not bring the record back, so that the caller may
   // touch its file.
   Status distrust(const cdc::ObjectId& object);
+  // The object is about to lie in objects/ again. If a file of it was given up before, that is
+  // durable afterwards: a crash must not bring back the record of the former file for this one.
+  Status settle(const cdc::ObjectId& object);
   // Bytes of a second trust domain are about to be written to the object: on the disk, it is shared
   // with nobody but those who have brought all of it.
   Status set_mixed(const cdc::ObjectId& object);
@@ -218,6 +221,7 @@ class Index {
   Status write_batch(const Queue& batch) IMSY_REQUIRES(write_mu_);
   // Runs `work` in a transaction that is on the disk when this returns.
   Status durably(const std::function<Status()>& work) IMSY_REQUIRES(write_mu_);
+  Status settle_all() IMSY_REQUIRES(write_mu_);
   Status commit(Transaction& transaction) IMSY_REQUIRES(write_mu_);
   void release_readers();
   Status record_resident(const Digest& manifest) IMSY_REQUIRES(write_mu_);
@@ -253,6 +257,9 @@ class Index {
   Mutex write_mu_;  // before queue_mu_; held while the disk is written
   std::unique_ptr<Writer> writer_ IMSY_GUARDED_BY(write_mu_);
   std::uint64_t distrusted_ IMSY_GUARDED_BY(write_mu_) = 0;  // how often
+  // Objects given up since the log was synced last, which a crash may bring back.
+  mutable Mutex given_up_mu_;
+  std::unordered_set<cdc::ObjectId> given_up_ IMSY_GUARDED_BY(given_up_mu_);
 
   // Each with a mutex of its own, held while the disk is read; nothing is taken under it.
   std::array<std::unique_ptr<Reader>, 2> readers_;

@@ -10,6 +10,8 @@ namespace {
 
 // Of objects to be remembered as new: about 6 MB.
 constexpr std::size_t kNewLimit = 100'000;
+// Of objects given up of which a crash may bring back the record: about 1 MB.
+constexpr std::size_t kGivenUpMax = 16'384;
 
 constexpr const char* kRemoveUnfetched = R"sql(
 DELETE FROM object WHERE state = 0 AND trust_domain IS NULL
@@ -357,6 +359,13 @@ Result<bool> Index::remove_idle(const cdc::ObjectId& object,
   if (owned) ++distrusted_;
   // The file first, since the disk may be too full for anything else. A row without a file is found
   // out by who opens the object, and by the next start after a crash.
+  bool many = false;
+  {
+    MutexLock given_up_lock(given_up_mu_);
+    given_up_.insert(object);
+    many = given_up_.size() > kGivenUpMax;
+  }
+  if (many) ignore(settle_all(), "a full disk is why they go; they are settled later");
   IMSY_TRY(remove_file());
   edit_queued(object, [](QueuedObject& queued) { queued.complete = false; });
   return watch(forget(object, owned)).has_value();

@@ -200,6 +200,7 @@ Status StoredObject::finish() {
     if (sys::fchmod(file_.get(), object_mode(Place::kObjects, is_public())) != 0) {
       return Error::from_errno(errno, "set the mode of object " + id_.hex());
     }
+    IMSY_TRY(index_.settle(id_));
     IMSY_TRY(layout_.move_object(id_, Place::kObjects));
     where_ = Where::kObjects;
   }
