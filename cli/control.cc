@@ -12,18 +12,22 @@ namespace api = control::v1;
 
 // Of a call that the daemon answers at once.
 constexpr std::chrono::seconds kAnswerLimit{5};
+// Of one that asks containerd first.
+constexpr std::chrono::seconds kExplainLimit{30};
 
 Error error_of(const grpc::Status& status) {
   Errc code = Errc::kUnavailable;
   if (status.error_code() == grpc::StatusCode::CANCELLED) code = Errc::kCancelled;
   if (status.error_code() == grpc::StatusCode::DATA_LOSS) code = Errc::kCorrupt;
+  if (status.error_code() == grpc::StatusCode::NOT_FOUND) code = Errc::kNotFound;
   return {code, status.error_message()};
 }
 
 }  // namespace
 
-Result<ControlClient> ControlClient::connect(const std::filesystem::path& state,
-                                             const std::filesystem::path& root) {
+// The client, and the daemon's root directory.
+Result<std::pair<ControlClient, std::string>> ControlClient::connect_any(
+    const std::filesystem::path& state) {
   const std::string socket = state / "control.sock";
   ControlClient client(api::Control::NewStub(
       grpc::CreateChannel("unix:" + socket, grpc::InsecureChannelCredentials())));
@@ -36,11 +40,35 @@ Result<ControlClient> ControlClient::connect(const std::filesystem::path& state,
                                          answered.error_message() +
                                          "); name its state directory with --state, or stop it");
   }
+  return std::pair(std::move(client), node.root());
+}
+
+Result<ControlClient> ControlClient::connect(const std::filesystem::path& state) {
+  IMSY_TRY_ASSIGN(auto connected, connect_any(state));
+  return std::move(connected.first);
+}
+
+Result<ControlClient> ControlClient::connect(const std::filesystem::path& state,
+                                             const std::filesystem::path& root) {
+  IMSY_TRY_ASSIGN(auto connected, connect_any(state));
   std::error_code ignored;
-  if (std::filesystem::equivalent(root, node.root(), ignored)) return client;
-  return Error(Errc::kFailedPrecondition, "the imsy-snapshotter at " + socket + " works on " +
-                                              node.root() + ", not on " + root.string() +
-                                              "; name the right one with --state");
+  if (std::filesystem::equivalent(root, connected.second, ignored)) {
+    return std::move(connected.first);
+  }
+  return Error(Errc::kFailedPrecondition, "the imsy-snapshotter of " + state.string() +
+                                              " works on " + connected.second + ", not on " +
+                                              root.string() + "; name the right one with --state");
+}
+
+Result<api::ExplainResponse> ControlClient::explain(const std::string& name) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kExplainLimit);
+  api::ExplainRequest request;
+  request.set_name(name);
+  api::ExplainResponse response;
+  const grpc::Status done = stub_->Explain(&context, request, &response);
+  if (!done.ok()) return error_of(done);
+  return response;
 }
 
 Result<cas::Collected> ControlClient::collect(cas::Store::Extent extent, std::uint64_t bytes) {

@@ -7,6 +7,8 @@
 #include <functional>
 #include <memory>
 #include <stop_token>
+#include <string>
+#include <utility>
 
 #include "cas/store.h"
 #include "common/result.h"
@@ -23,15 +25,21 @@ class ControlClient {
   // kFailedPrecondition: it works on another root directory.
   static Result<ControlClient> connect(const std::filesystem::path& state,
                                        const std::filesystem::path& root);
+  // Whatever it works on.
+  static Result<ControlClient> connect(const std::filesystem::path& state);
 
   // As Store::collect().
   Result<cas::Collected> collect(cas::Store::Extent extent, std::uint64_t bytes);
+  // About a snapshot, or with "" about the machine. kNotFound: no snapshot has this name.
+  Result<control::v1::ExplainResponse> explain(const std::string& name);
   // Hands over all that the daemon reports. kCancelled on `stop`; the daemon then ends, too.
   imsy::Status check(const control::v1::CheckRequest& request,
                      const std::function<void(const control::v1::CheckResponse&)>& report,
                      const std::stop_token& stop);
 
  private:
+  static Result<std::pair<ControlClient, std::string>> connect_any(
+      const std::filesystem::path& state);
   explicit ControlClient(std::unique_ptr<control::v1::Control::Stub> stub)
       : stub_(std::move(stub)) {}
 

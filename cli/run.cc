@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "cli/control.h"
+#include "cli/explain.h"
 #include "cli/fsck.h"
 #include "cli/gc.h"
 #include "cli/image/commands.h"
@@ -19,9 +20,9 @@ namespace imsy::cli {
 namespace {
 
 // Words that the original has no use for in this place begin a command of ours.
-constexpr std::array<std::string_view, 11> kOurs = {"help",    "stat",   "gc",       "fsck",
-                                                    "profile", "check",  "inspect",  "diff",
-                                                    "unpack",  "export", "--version"};
+constexpr std::array<std::string_view, 12> kOurs = {"help",    "stat",    "gc",     "fsck",
+                                                    "explain", "profile", "check",  "inspect",
+                                                    "diff",    "unpack",  "export", "--version"};
 
 bool is_ours(const std::string& word) {
   return std::find(kOurs.begin(), kOurs.end(), word) != kOurs.end();
@@ -77,6 +78,7 @@ int run_ours(std::span<const std::string> args, const Streams& streams,
   gc_command->add_option("--bytes", gc_options.bytes, "stop when so much is deleted: 500M, 2G")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/true));
   gc_command->callback([&] { outcome = gc(gc_options, streams.out); });
+  add_explain_command(app, streams.out, outcome);
   add_fsck_command(app, streams.out, streams.err, stop, outcome);
   add_profile_command(app, streams.out, outcome);
   image::add_commands(app, streams, stop, outcome);
@@ -110,6 +112,7 @@ std::string usage() {
        imsy unpack REF DIR
        imsy export SRC DST [--compress zstd|gzip|none]
        imsy stat [--root DIR] [--state DIR] [--json]
+       imsy explain [SNAPSHOT] [--state DIR] [--json]
        imsy gc [--shrink] [--bytes SIZE] [--root DIR] [--state DIR]
        imsy fsck [--read-data] [--repair] [--json] [--root DIR] [--state DIR]
        imsy profile recorded [--root DIR] MANIFEST-DIGEST
@@ -126,6 +129,7 @@ std::string usage() {
   unpack   write an image's tree into a new or empty directory
   export   write a converted image as a plain one
   stat     show what the store of an imsy-snapshotter holds, and what it has fetched
+  explain  show how a snapshot is mounted and why, or what this machine can do
   gc       delete what no image of an imsy-snapshotter owns
   fsck     check its store, and have what is bad fetched again
   profile  print what an imsy-snapshotter has recorded of an image's start, or merge such profiles
@@ -153,13 +157,13 @@ Flags of the commands about images, after the command:
   --allow-foreign-layers
         fetch layers of ordinary images from where their manifests say (check --against, unpack)
 
-Flags of stat, gc, fsck and profile recorded, after the command:
+Flags of stat, explain, gc, fsck and profile recorded, after the command:
   --root DIR
         root directory of imsy-snapshotter (default "/var/lib/imsy-snapshotter")
   --state DIR
-        its state directory, for stat, gc and fsck (default "/run/imsy-snapshotter")
+        its state directory, for all but profile recorded (default "/run/imsy-snapshotter")
   --json
-        for programs (stat, fsck)
+        for programs (stat, explain, fsck)
 )";
 }
 

@@ -211,14 +211,16 @@ Status parse_metrics(TableReader& reader, std::string_view name, std::string& ad
   return metrics.refuse_others();
 }
 
-Status parse_hosts_dir(TableReader& reader, std::filesystem::path& directory) {
-  std::string path = directory;
-  IMSY_TRY(reader.text("hosts_dir", path));
+// A path that is absolute, or "".
+Status parse_path(TableReader& reader, std::string_view key, std::string_view of_what,
+                  std::filesystem::path& to) {
+  std::string path = to;
+  IMSY_TRY(reader.text(key, path));
   if (!path.empty() && path.front() != '/') {
-    return reader.fail(*reader.find("hosts_dir"), "hosts_dir",
-                       "must be the absolute path of a directory");
+    return reader.fail(*reader.find(key), key,
+                       "must be the absolute path of a " + std::string(of_what));
   }
-  directory = path;
+  to = path;
   return {};
 }
 
@@ -245,12 +247,14 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
                        "must be the absolute path of a socket");
   }
   IMSY_TRY(reader.seconds("prepare_timeout", kPrepareTimeoutMax, config.prepare_timeout));
+  IMSY_TRY(reader.flag("volatile_containers", config.volatile_containers));
   IMSY_TRY(reader.flag("background_fill", config.background_fill));
   IMSY_TRY(reader.flag("record_profiles", config.record_profiles));
   std::string docker_config;
   IMSY_TRY(reader.text("docker_config", docker_config));
   config.docker_config = docker_config;
-  IMSY_TRY(parse_hosts_dir(reader, config.hosts_dir));
+  IMSY_TRY(parse_path(reader, "containerd_config", "file", config.containerd_config));
+  IMSY_TRY(parse_path(reader, "hosts_dir", "directory", config.hosts_dir));
   IMSY_TRY(parse_store(reader, name, config));
   IMSY_TRY(parse_fetch(reader, name, config));
   IMSY_TRY(parse_metrics(reader, name, config.metrics_address));
@@ -265,6 +269,8 @@ std::vector<std::string> needs_restart(const Config& before, const Config& now) 
     if (one != other) keys.emplace_back(key);
   };
   compare("containerd_address", before.containerd_address, now.containerd_address);
+  compare("containerd_config", before.containerd_config, now.containerd_config);
+  compare("volatile_containers", before.volatile_containers, now.volatile_containers);
   compare("background_fill", before.background_fill, now.background_fill);
   compare("record_profiles", before.record_profiles, now.record_profiles);
   compare("docker_config", before.docker_config, now.docker_config);

@@ -23,7 +23,10 @@ struct RegistryConfig {
 struct Config {
   std::string log_level = "info";
   std::string containerd_address = "/run/containerd/containerd.sock";  // "": not asked
+  // containerd's own configuration, for advice about it; "": none is given.
+  std::filesystem::path containerd_config = "/etc/containerd/config.toml";
   std::chrono::seconds prepare_timeout{10};
+  bool volatile_containers = false;
   bool background_fill = true;
   bool record_profiles = true;
   std::filesystem::path docker_config;                          // empty: as docker finds it

@@ -6,15 +6,19 @@
 
 #include "proto/containerd/content.grpc.pb.h"
 #include "proto/containerd/images.grpc.pb.h"
+#include "proto/containerd/version.grpc.pb.h"
 
 namespace imsy::snapshotter {
 namespace {
 
 namespace content = containerd::services::content::v1;
 namespace images = containerd::services::images::v1;
+namespace versions = containerd::services::version::v1;
 
 constexpr std::chrono::seconds kCallLimit{2};
 constexpr int kMessageLimit = 16 << 20;
+// Far less than a call may take.
+constexpr int kReconnectMs = 100;
 // An image with more manifests, or an index with more platforms, than anybody makes.
 constexpr std::size_t kManifestsMax = 16;
 constexpr int kPlatformsMax = 32;
@@ -24,7 +28,9 @@ Error error_of(const grpc::Status& status, const char* call) {
   switch (status.error_code()) {
     case grpc::StatusCode::NOT_FOUND: return {Errc::kNotFound, message};
     case grpc::StatusCode::INVALID_ARGUMENT: return {Errc::kInvalid, message};
-    case grpc::StatusCode::DEADLINE_EXCEEDED: return {Errc::kTimeout, message};
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return {Errc::kTimeout, std::string("containerd: ") + call +
+                                  ": no answer in time; is it running at containerd_address?"};
     default: return {Errc::kUnavailable, message};
   }
 }
@@ -36,6 +42,8 @@ void prepare_call(grpc::ClientContext& context, const std::string& name_space,
   const auto limit = std::min<std::chrono::steady_clock::duration>(left, kCallLimit);
   context.set_deadline(std::chrono::system_clock::now() +
                        std::chrono::duration_cast<std::chrono::system_clock::duration>(limit));
+  // A containerd that was away when it was asked last may be back.
+  context.set_wait_for_ready(true);
   context.AddMetadata("containerd-namespace", name_space);
 }
 
@@ -44,10 +52,16 @@ class Client final : public Containerd {
   explicit Client(const std::string& address) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(kMessageLimit);
+    for (const char* pause :
+         {GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
+          GRPC_ARG_MAX_RECONNECT_BACKOFF_MS}) {
+      arguments.SetInt(pause, kReconnectMs);
+    }
     const auto channel =
         grpc::CreateCustomChannel("unix:" + address, grpc::InsecureChannelCredentials(), arguments);
     content_ = content::Content::NewStub(channel);
     images_ = images::Images::NewStub(channel);
+    version_ = versions::Version::NewStub(channel);
   }
 
   Result<Labels> content_labels(const std::string& name_space, const Digest& digest,
@@ -107,6 +121,15 @@ class Client final : public Containerd {
     return names_of(name_space, targets, deadline);
   }
 
+  Result<std::string> version(Deadline deadline) override {
+    grpc::ClientContext context;
+    prepare_call(context, "default", deadline);
+    versions::VersionResponse response;
+    const grpc::Status status = version_->Version(&context, google::protobuf::Empty(), &response);
+    if (!status.ok()) return error_of(status, "version");
+    return response.version();
+  }
+
  private:
   // Digests of blobs whose labels match one of the filters.
   Result<std::vector<std::string>> find_content(const std::string& name_space,
@@ -149,6 +172,7 @@ class Client final : public Containerd {
 
   std::unique_ptr<content::Content::Stub> content_;
   std::unique_ptr<images::Images::Stub> images_;
+  std::unique_ptr<versions::Version::Stub> version_;
 };
 
 // Stands for a containerd that is not to be asked.
@@ -165,6 +189,7 @@ class Nobody final : public Containerd {
                                                Deadline) override {
     return refusal();
   }
+  Result<std::string> version(Deadline) override { return refusal(); }
 
  private:
   static Error refusal() {

@@ -1,4 +1,4 @@
-// Containerd: what we ask containerd in return: where an image that it pulls came from.
+// Containerd: what we ask containerd in return: where an image that it pulls came from, above all.
 //
 // Only reads, only with short deadlines, and never from Commit or Update, which containerd calls
 // inside its own write transaction.
@@ -33,6 +33,8 @@ class Containerd {
   // The names of the images that have this configuration, directly or through an index.
   virtual Result<std::vector<std::string>> image_names(const std::string& name_space,
                                                        const Digest& config, Deadline deadline) = 0;
+  // As it says itself: "1.6.20~ds1", "v2.1.4".
+  virtual Result<std::string> version(Deadline deadline) = 0;
 };
 
 // A client for the socket at `address`; connects when it is first asked. Every call to "" is

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -184,7 +185,7 @@ class NodeCheck {
 
 }  // namespace
 
-Control::Control(Node& node, std::filesystem::path root) : node_(node), root_(std::move(root)) {}
+Control::Control(const Parts& parts) : parts_(parts) {}
 
 Control::~Control() {
   stop();
@@ -193,7 +194,7 @@ Control::~Control() {
 grpc::ServerUnaryReactor* Control::Status(grpc::CallbackServerContext* context,
                                           const api::StatusRequest*,
                                           api::StatusResponse* response) {
-  response->set_root(root_.string());
+  response->set_root(parts_.layout.root().string());
   response->set_pid(static_cast<std::uint32_t>(::getpid()));
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
@@ -210,8 +211,8 @@ grpc::ServerUnaryReactor* Control::Collect(grpc::CallbackServerContext* context,
       request->bytes() > 0 ? request->bytes() : std::numeric_limits<std::uint64_t>::max();
   control_.submit([this, reactor, response, extent, bytes] {
     reactor->Finish(guarded("Collect", [&]() -> imsy::Status {
-      if (node_.store() == nullptr) return no_store();
-      IMSY_TRY_ASSIGN(const cas::Collected collected, node_.store()->collect(extent, bytes));
+      if (parts_.node.store() == nullptr) return no_store();
+      IMSY_TRY_ASSIGN(const cas::Collected collected, parts_.node.store()->collect(extent, bytes));
       response->set_objects(collected.objects);
       response->set_bytes(collected.bytes);
       return {};
@@ -231,13 +232,80 @@ grpc::ServerWriteReactor<api::CheckResponse>* Control::Check(grpc::CallbackServe
   check_.submit([this, stream, request] {
     yield_disk_to_others();
     const grpc::Status done = guarded("Check", [&]() -> imsy::Status {
-      if (node_.store() == nullptr) return no_store();
-      return NodeCheck(*node_.store(), *node_.lazy_images(), *request, *stream).run();
+      if (parts_.node.store() == nullptr) return no_store();
+      return NodeCheck(*parts_.node.store(), *parts_.node.lazy_images(), *request, *stream).run();
     });
     checking_ = false;
     stream->end(done);
   });
   return stream;
+}
+
+void Control::fill_snapshot(const Explained& from, api::ExplainedSnapshot& to) const {
+  std::optional<std::int64_t> slot;
+  const auto add = [&](const Row& row) {
+    api::ExplainedLayer& layer = *to.add_layers();
+    layer.set_key(row.info.name);
+    layer.set_kind(std::string(to_string(row.info.kind)));
+    layer.set_lazy(row.image.has_value());
+    layer.set_reason(row.reason);
+    if (row.directory) layer.set_directory(parts_.layout.fs(*row.directory).string());
+    if (row.image) slot = row.image->slot;
+  };
+  add(from.row);
+  for (const Row& parent : from.parents) add(parent);
+  to.set_is_volatile(!from.row.volatile_boot.empty());
+  if (!slot || parts_.node.lazy_images() == nullptr) return;
+  const auto facts = parts_.node.lazy_images()->facts(*slot);
+  if (!facts) return;  // removed meanwhile
+  api::ExplainedImage& image = *to.mutable_image();
+  image.set_manifest(facts->record.manifest.to_string());
+  image.set_directory(parts_.layout.slot(*slot).string());
+  image.set_live(facts->live);
+  image.set_resident(facts->resident);
+  image.set_shrunk(facts->shrunk);
+  image.set_filling(facts->filling);
+  image.set_is_public(facts->record.trust_domain.empty());
+  for (const Source& source : facts->sources) {
+    image.add_places(source.endpoint + "/" + source.repository);
+  }
+  image.set_requests(facts->fetched.requests);
+  image.set_bytes_fetched(facts->fetched.bytes_fetched);
+  image.set_bytes_copied(facts->fetched.bytes_copied);
+}
+
+imsy::Status Control::explain(const std::string& name, api::ExplainResponse& to) const {
+  if (name.empty()) {
+    const Surroundings seen = parts_.look_around();
+    for (const std::string& fact : seen.facts) to.add_facts(fact);
+    const Health health = parts_.node.health();
+    for (const std::string& what : health.broken) to.add_facts("broken: " + what);
+    for (const std::string& what : health.degraded) to.add_facts("degraded: " + what);
+    for (const Advice& one : seen.advice) {
+      api::Advice& advice = *to.add_advice();
+      advice.set_what(one.what);
+      advice.set_remedy(one.remedy);
+    }
+    return {};
+  }
+  IMSY_TRY_ASSIGN(const auto found, parts_.snapshotter.explain(name));
+  if (found.empty()) {
+    return Error(Errc::kNotFound, "no snapshot is called " + name +
+                                      ": `ctr snapshots --snapshotter imsy ls` and "
+                                      "`ctr containers ls` have the names");
+  }
+  for (const Explained& one : found) fill_snapshot(one, *to.add_snapshots());
+  return {};
+}
+
+grpc::ServerUnaryReactor* Control::Explain(grpc::CallbackServerContext* context,
+                                           const api::ExplainRequest* request,
+                                           api::ExplainResponse* response) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  control_.submit([this, reactor, request, response] {
+    reactor->Finish(guarded("Explain", [&] { return explain(request->name(), *response); }));
+  });
+  return reactor;
 }
 
 }  // namespace imsy::snapshotter

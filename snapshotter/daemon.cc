@@ -4,18 +4,22 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "common/io.h"
 #include "common/log.h"
+#include "common/thread_pool.h"
 #include "snapshotter/calls.h"
 #include "snapshotter/control.h"
 #include "snapshotter/monitor.h"
@@ -26,6 +30,7 @@
 #include "snapshotter/service.h"
 #include "snapshotter/snapshotter.h"
 #include "snapshotter/socket.h"
+#include "snapshotter/surroundings.h"
 
 namespace imsy::snapshotter {
 namespace {
@@ -75,12 +80,53 @@ Status check_database_was_not_lost(const Layout& layout) {
                    "snapshotter's images from containerd");
 }
 
-Status note_boot(Database& database) {
-  IMSY_TRY_ASSIGN(const Bytes id, read_file("/proc/sys/kernel/random/boot_id", 64));
-  IMSY_TRY_ASSIGN(const bool first, database.note_boot(std::string(as_text(id))));
+// The running kernel's boot id.
+Result<std::string> note_boot(Database& database) {
+  IMSY_TRY_ASSIGN(const Bytes bytes, read_file("/proc/sys/kernel/random/boot_id", 64));
+  std::string id(as_text(bytes));
+  IMSY_TRY_ASSIGN(const bool first, database.note_boot(id));
   if (first) log::info("first start since the machine booted");
-  return {};
+  return id;
 }
+
+void write_advice(const Surroundings& seen) {
+  for (const std::string& fact : seen.facts) log::info("{}", fact);
+  for (const Advice& advice : seen.advice) log::warn("{}: {}", advice.what, advice.remedy);
+}
+
+// Writes down what may be wrong with containerd, as soon as it runs: it may start after us.
+class ContainerdCheck {
+ public:
+  ContainerdCheck(const DaemonOptions& options, Containerd& containerd)
+      : options_(options), containerd_(containerd) {
+    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+  }
+
+  Surroundings look() const {
+    return look_at_containerd(options_.config, options_.address, containerd_,
+                              std::chrono::steady_clock::now() + kAnswerLimit);
+  }
+
+ private:
+  void run(const std::stop_token& stop) {
+    name_this_thread("containerd");
+    const auto runs = [this] {
+      return options_.config.containerd_address.empty() ||
+             containerd_.version(std::chrono::steady_clock::now() + kAnswerLimit).has_value();
+    };
+    while (!runs()) {
+      wait_until(std::chrono::steady_clock::now() + kAskAgain, stop);
+      if (stop.stop_requested()) return;
+    }
+    write_advice(look());
+  }
+
+  static constexpr std::chrono::seconds kAnswerLimit{2};
+  static constexpr std::chrono::seconds kAskAgain{5};
+  const DaemonOptions& options_;
+  Containerd& containerd_;
+  std::jthread thread_;
+};
 
 void write_stats(StatsFile& file, const Node& node) {
   const Status written = file.write(node.stats());
@@ -140,9 +186,11 @@ Status run_daemon(const DaemonOptions& options) {
   const Layout layout(root);
   IMSY_TRY(check_database_was_not_lost(layout));
   IMSY_TRY_ASSIGN(const auto database, Database::open(layout.database()));
-  IMSY_TRY(note_boot(*database));
+  IMSY_TRY_ASSIGN(const std::string boot_id, note_boot(*database));
   IMSY_TRY_ASSIGN(const auto node, Node::start(layout, options.config, *database));
-  IMSY_TRY_ASSIGN(const auto snapshotter, Snapshotter::open(layout, *database, node->images()));
+  IMSY_TRY_ASSIGN(const auto snapshotter,
+                  Snapshotter::open(layout, *database, node->images(),
+                                    {options.config.volatile_containers, boot_id}));
   ServiceOptions service_options;
   service_options.prepare_timeout = options.config.prepare_timeout;
   Calls calls;
@@ -159,7 +207,16 @@ Status run_daemon(const DaemonOptions& options) {
     IMSY_TRY_ASSIGN(listening, listen_at(options.address));
   }
   IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service));
-  Control control(*node, root);
+  write_advice(look_at_kernel(layout));
+  const ContainerdCheck containerd(options, node->containerd());
+  const auto look_around = [&] {
+    Surroundings seen = look_at_kernel(layout);
+    Surroundings more = containerd.look();
+    std::ranges::move(more.facts, std::back_inserter(seen.facts));
+    std::ranges::move(more.advice, std::back_inserter(seen.advice));
+    return seen;
+  };
+  Control control({*node, *snapshotter, layout, look_around});
   IMSY_TRY_ASSIGN(UniqueFd control_socket, listen_at(state / "control.sock"));
   IMSY_TRY_ASSIGN(const auto control_server, Server::start(std::move(control_socket), control));
   log::info("serving {} at {}", root.string(), options.address.string());

@@ -15,6 +15,8 @@ namespace {
 constexpr std::int64_t kSlotLimit = (std::int64_t{1} << 30) - 1;
 // Sources beyond these have not worked for a long time.
 constexpr std::int64_t kSourcesKept = 8;
+// Of a name that many keys end with.
+constexpr std::int64_t kKeysMax = 16;
 
 // Step i brings a database from version i to version i + 1. Steps are never edited, only appended.
 const std::vector<std::string> kMigrations = {
@@ -67,11 +69,15 @@ CREATE TABLE labels (
   value    TEXT NOT NULL,
   PRIMARY KEY (snapshot, key)
 ) STRICT, WITHOUT ROWID;
+)",
+    R"(
+ALTER TABLE snapshots ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE snapshots ADD COLUMN volatile TEXT NOT NULL DEFAULT '';
 )"};
 
 constexpr std::string_view kRowColumns =
     "SELECT s.id, s.key, p.key, s.kind, s.created_ns, s.updated_ns, s.size, s.inodes, s.mount,"
-    " s.slot, s.link, i.data_layers, s.directory"
+    " s.slot, s.link, i.data_layers, s.directory, s.reason, s.volatile"
     " FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent"
     " LEFT JOIN images i ON i.slot = s.slot ";
 
@@ -116,6 +122,8 @@ Row row_of(const Statement& statement) {
   row.mount = static_cast<MountKind>(statement.number(8));
   row.image = link_at(statement, 9);
   row.directory = optional_number(statement, 12);
+  row.reason = statement.text(13);
+  row.volatile_boot = statement.text(14);
   return row;
 }
 
@@ -230,16 +238,19 @@ struct NewRow {
   std::string_view name_space;
   MountKind mount;
   std::optional<std::int64_t> directory;
+  std::string_view reason = {};
+  std::string_view volatile_boot = {};
 };
 
 Result<std::int64_t> insert_row(Sqlite& db, const NewRow& row) {
   const std::int64_t now = now_ns();
   Statement insert(db,
                    "INSERT INTO snapshots (key, parent, kind, created_ns, updated_ns, size, inodes,"
-                   " namespace, mount, directory) VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?, ?)");
+                   " namespace, mount, directory, reason, volatile)"
+                   " VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?)");
   insert.bind(row.key).bind_optional(row.parent).bind(static_cast<std::int64_t>(row.kind));
   insert.bind(now).bind(now).bind(row.name_space).bind(static_cast<std::int64_t>(row.mount));
-  IMSY_TRY(insert.bind_optional(row.directory).run());
+  IMSY_TRY(insert.bind_optional(row.directory).bind(row.reason).bind(row.volatile_boot).run());
   return db.last_insert_id();
 }
 
@@ -362,23 +373,39 @@ Result<Row> Database::get(const std::string& key) {
   return get_row(reader_, key);
 }
 
-Result<std::vector<Layer>> Database::chain(const std::string& key) {
+Result<std::vector<std::string>> Database::find_keys(const std::string& name) {
   MutexLock lock(reader_mu_);
   Statement select(reader_,
-                   "WITH RECURSIVE chain (depth, id) AS ("
-                   " SELECT 0, id FROM snapshots WHERE key = ?"
-                   " UNION ALL SELECT chain.depth + 1, s.parent FROM chain"
-                   " JOIN snapshots s ON s.id = chain.id WHERE s.parent IS NOT NULL)"
-                   "SELECT s.id, s.kind, s.slot, s.link, i.data_layers, s.directory FROM chain"
-                   " JOIN snapshots s ON s.id = chain.id LEFT JOIN images i ON i.slot = s.slot"
-                   " ORDER BY chain.depth");
+                   "SELECT key FROM snapshots WHERE key = ?1 OR chain = ?1"
+                   " OR substr(key, -length(?1) - 1) IN ('/' || ?1, ' ' || ?1)"
+                   " ORDER BY id LIMIT ?2");
+  select.bind(name).bind(kKeysMax);
+  std::vector<std::string> keys;
+  while (true) {
+    IMSY_TRY_ASSIGN(const bool more, select.step());
+    if (!more) return keys;
+    keys.push_back(select.text(0));
+  }
+}
+
+Result<std::vector<Layer>> Database::chain(const std::string& key) {
+  MutexLock lock(reader_mu_);
+  Statement select(
+      reader_,
+      "WITH RECURSIVE chain (depth, id) AS ("
+      " SELECT 0, id FROM snapshots WHERE key = ?"
+      " UNION ALL SELECT chain.depth + 1, s.parent FROM chain"
+      " JOIN snapshots s ON s.id = chain.id WHERE s.parent IS NOT NULL)"
+      "SELECT s.id, s.kind, s.slot, s.link, i.data_layers, s.directory, s.volatile FROM chain"
+      " JOIN snapshots s ON s.id = chain.id LEFT JOIN images i ON i.slot = s.slot"
+      " ORDER BY chain.depth");
   select.bind(key);
   std::vector<Layer> layers;
   while (true) {
     IMSY_TRY_ASSIGN(const bool more, select.step());
     if (!more) break;
     layers.push_back({select.number(0), optional_number(select, 5),
-                      static_cast<Kind>(select.number(1)), link_at(select, 2)});
+                      static_cast<Kind>(select.number(1)), link_at(select, 2), select.text(6)});
   }
   if (layers.empty()) return not_found(key);
   return layers;
@@ -496,7 +523,8 @@ Status Database::create(const NewSnapshot& snapshot) {
     }
     IMSY_TRY_ASSIGN(const std::int64_t id,
                     insert_row(db, {snapshot.key, snapshot.parent_id, snapshot.kind,
-                                    snapshot.name_space, snapshot.mount, snapshot.directory}));
+                                    snapshot.name_space, snapshot.mount, snapshot.directory,
+                                    snapshot.reason, snapshot.volatile_boot}));
     return write_labels(db, id, snapshot.labels);
   });
 }

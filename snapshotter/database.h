@@ -72,6 +72,8 @@ struct Row {
   Usage usage;
   MountKind mount = MountKind::kPlain;
   std::optional<ImageLink> image;
+  std::string reason;              // why a layer that claims to be imsy's was unpacked; else ""
+  std::string volatile_boot = {};  // as of NewSnapshot
 };
 
 // One snapshot of a chain.
@@ -80,6 +82,7 @@ struct Layer {
   std::optional<std::int64_t> directory;
   Kind kind = Kind::kCommitted;
   std::optional<ImageLink> image;
+  std::string volatile_boot = {};  // as of NewSnapshot
 };
 
 class Database {
@@ -90,6 +93,9 @@ class Database {
 
   // --- reading; kNotFound when there is no such key ---
   Result<Row> get(const std::string& key);
+  // Keys of snapshots that `name` may mean: its key, what stands behind the key's last slash or
+  // space (a container's name, a chainID), or the chainID of an imsy image's layer. At most 16.
+  Result<std::vector<std::string>> find_keys(const std::string& name);
   // The snapshot and its ancestors, nearest first.
   Result<std::vector<Layer>> chain(const std::string& key);
   // Those that match, snapshots of imsy images first. One consistent state.
@@ -125,6 +131,9 @@ class Database {
     std::string name_space;
     MountKind mount = MountKind::kPlain;
     std::int64_t directory = 0;  // exists, durably
+    std::string reason;          // why it is not lazy although it claims to be imsy's; else ""
+    // When it is mounted volatile: the boot in which it was made. Else "".
+    std::string volatile_boot;
   };
   // kNotFound: parent. kInvalid: parent not committed. kAlreadyExists: key.
   Status create(const NewSnapshot& snapshot);

@@ -47,7 +47,8 @@ OverlayOptions probe_overlay() {
 }
 
 std::vector<Mount> mounts_for(const Layout& layout, const OverlayOptions& options,
-                              std::int64_t directory, Kind kind, const Below& below) {
+                              std::int64_t directory, Kind kind, const Below& below,
+                              bool is_volatile) {
   const bool active = kind == Kind::kActive;
   if (below.directories.empty()) return {bind_mount(layout.fs(directory), active)};
   if (!active && below.directories.size() == 1) {
@@ -57,6 +58,7 @@ std::vector<Mount> mounts_for(const Layout& layout, const OverlayOptions& option
   if (active) {
     overlay.options.push_back("workdir=" + layout.work(directory).string());
     overlay.options.push_back("upperdir=" + layout.fs(directory).string());
+    if (is_volatile) overlay.options.push_back("volatile");
   }
   overlay.options.push_back("lowerdir=" + joined(below.directories));
   if (options.index_off) overlay.options.push_back("index=off");

@@ -39,8 +39,10 @@ struct OverlayOptions {
 // Looks what the running kernel has.
 OverlayOptions probe_overlay();
 
-// Of the active snapshot or view with this directory.
+// Of the active snapshot or view with this directory. `is_volatile`: what is written need not
+// survive a crash of the machine.
 std::vector<Mount> mounts_for(const Layout& layout, const OverlayOptions& options,
-                              std::int64_t directory, Kind kind, const Below& below);
+                              std::int64_t directory, Kind kind, const Below& below,
+                              bool is_volatile = false);
 
 }  // namespace imsy::snapshotter

@@ -39,6 +39,7 @@ std::unique_ptr<Profiles> open_profiles(const Layout& layout) {
 Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& config,
                                           Database& database) {
   std::unique_ptr<Node> node(new Node(layout));
+  node->containerd_ = connect_containerd(config.containerd_address);
   auto tree = LazyTree::mount(node->fs_, layout.mount_point());
   if (!tree) {
     log::error("imsy images are unpacked like others, lazy ones cannot be used: {}",
@@ -50,7 +51,6 @@ Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& co
   }
   node->tree_ = std::move(*tree);
   IMSY_TRY_ASSIGN(node->store_, cas::Store::open(layout.store(), config.store));
-  node->containerd_ = connect_containerd(config.containerd_address);
   node->http_ = std::make_unique<oci::HttpClient>(http_options(config));
   node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_);
   node->fetcher_ = cas::Fetcher::create(*node->store_, fetcher_options(config));

@@ -51,6 +51,7 @@ class Node {
   Health health() const;
   // Of the store's file system; zeros when that cannot be told.
   std::filesystem::space_info space() const;
+  Containerd& containerd() { return *containerd_; }
   // Both null where lazy trees cannot be mounted.
   cas::Store* store() { return store_.get(); }
   NodeImages* lazy_images() { return lazy_.get(); }

@@ -386,6 +386,21 @@ void NodeImages::release(const ImageRecord& image) {
   });
 }
 
+Result<NodeImages::ImageFacts> NodeImages::facts(std::int64_t slot) const {
+  ImageFacts facts;
+  IMSY_TRY_ASSIGN(facts.record, parts_.database.image(slot));
+  IMSY_TRY_ASSIGN(facts.sources, parts_.database.sources(slot));
+  IMSY_TRY_ASSIGN(facts.resident, parts_.store.is_resident(facts.record.manifest));
+  facts.shrunk = is_shrunk(facts.record.manifest);
+  if (const auto live = find_live(slot)) {
+    facts.live = true;
+    facts.filling = live->filling == Filling::kNow;
+    facts.fetched = live->image->stats();
+    facts.record.trust_domain = live->image->trust_domain();
+  }
+  return facts;
+}
+
 std::vector<NodeImages::ImageStats> NodeImages::stats() const {
   std::vector<ImageStats> stats;
   for (const auto& live : all_live()) {

@@ -93,6 +93,19 @@ class NodeImages final : public Images {
   // Of the live images, by slot. Waits for the disk.
   std::vector<ImageStats> stats() const;
 
+  // How one image is doing. Waits for the disk.
+  struct ImageFacts {
+    ImageRecord record;
+    std::vector<Source> sources;  // that worked, the latest first
+    bool live = false;
+    bool resident = false;
+    bool shrunk = false;
+    bool filling = false;
+    cas::FetchStats fetched;  // since it is live
+  };
+  // kNotFound.
+  Result<ImageFacts> facts(std::int64_t slot) const;
+
  private:
   class NodeAdmission;
   enum class Filling { kNot, kNow, kDone };

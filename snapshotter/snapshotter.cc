@@ -68,7 +68,8 @@ std::optional<std::int64_t> number_of(const std::string& name) {
 }  // namespace
 
 Result<std::unique_ptr<Snapshotter>> Snapshotter::open(const Layout& layout, Database& database,
-                                                       Images& images) {
+                                                       Images& images,
+                                                       const SnapshotterOptions& options) {
   for (const char special : {':', ',', '\\'}) {
     if (layout.root().string().find(special) != std::string::npos) {
       return Error(Errc::kInvalid, "the root directory " + layout.root().string() +
@@ -77,7 +78,7 @@ Result<std::unique_ptr<Snapshotter>> Snapshotter::open(const Layout& layout, Dat
     }
   }
   IMSY_TRY(own_directory(layout.snapshots(), 0700));
-  std::unique_ptr<Snapshotter> snapshotter(new Snapshotter(layout, database, images));
+  std::unique_ptr<Snapshotter> snapshotter(new Snapshotter(layout, database, images, options));
   IMSY_TRY(snapshotter->sweep());
   return snapshotter;
 }
@@ -125,19 +126,20 @@ Result<std::vector<Mount>> Snapshotter::prepare(const PrepareRequest& request, D
   IMSY_TRY(check_key(request.key));
   const std::string ref(find_label(request.labels, label::kRef));
   IMSY_TRY_ASSIGN(bool here, reuse(request));
+  std::string reason;
   if (!here && has_claim(request.labels)) {
     const Status taken = with_room([&] { return take_lazily(request, deadline); });
     if (!taken && taken.error().code() == Errc::kCancelled) {
       return Error(Errc::kUnavailable, taken.error().message());
     }
     if (!taken) {
-      log::warn("layer {} claims to be imsy's but is unpacked the ordinary way: {}", ref,
-                taken.error().message());
+      reason = taken.error().message();
+      log::warn("layer {} claims to be imsy's but is unpacked the ordinary way: {}", ref, reason);
     }
     here = taken.has_value();
   }
   if (here) return Error(Errc::kAlreadyExists, "layer " + ref + " is here already");
-  return with_room([&] { return create(request, Kind::kActive); });
+  return with_room([&] { return create(request, Kind::kActive, reason); });
 }
 
 Result<std::vector<Mount>> Snapshotter::view(const PrepareRequest& request) {
@@ -220,13 +222,41 @@ Result<Below> Snapshotter::live_below(const std::vector<Layer>& chain) {
   return found;
 }
 
-Result<std::vector<Mount>> Snapshotter::create(const PrepareRequest& request, Kind kind) {
+// A layer that is being unpacked will be used by many, and long.
+bool Snapshotter::wants_volatile(const PrepareRequest& request, Kind kind) const {
+  const bool is_container = kind == Kind::kActive && !request.parent.empty() &&
+                            find_label(request.labels, label::kRef).empty();
+  const std::string_view asked = find_label(request.labels, label::kVolatile);
+  return is_container && (asked.empty() ? options_.volatile_containers : asked != "false");
+}
+
+// The kernel marks the work directory of a volatile mount and refuses it from then on: it may have
+// been in use when the machine crashed. We know better.
+Status Snapshotter::reuse_volatile(const std::string& key, const Layer& own) const {
+  if (own.volatile_boot != options_.boot_id) {
+    return Error(Errc::kFailedPrecondition,
+                 "snapshot " + key +
+                     " is volatile, and the machine was booted since: what the "
+                     "container wrote may be lost in part; make it anew");
+  }
+  const std::filesystem::path mark = layout_.work(*own.directory) / "work/incompat/volatile";
+  if (rmdir(mark.c_str()) != 0 && errno != ENOENT) {
+    return Error::from_errno(errno, "remove " + mark.string());
+  }
+  return {};
+}
+
+Result<std::vector<Mount>> Snapshotter::create(const PrepareRequest& request, Kind kind,
+                                               const std::string& reason) {
   Database::NewSnapshot snapshot{.key = request.key,
                                  .kind = kind,
                                  .parent = request.parent,
                                  .parent_id = std::nullopt,
                                  .labels = request.labels,
-                                 .name_space = request.name_space};
+                                 .name_space = request.name_space,
+                                 .reason = reason,
+                                 .volatile_boot = ""};
+  if (wants_volatile(request, kind)) snapshot.volatile_boot = options_.boot_id;
   Below found;
   if (!request.parent.empty()) {
     auto chain = database_.chain(request.parent);
@@ -238,7 +268,7 @@ Result<std::vector<Mount>> Snapshotter::create(const PrepareRequest& request, Ki
     IMSY_TRY_ASSIGN(found, live_below(*chain));
     snapshot.mount = found.kind;
   }
-  IMSY_TRY_ASSIGN(const Owner owner, owner_over(found));
+  IMSY_TRY_ASSIGN(const Owner owner, owner_over(request.labels, found));
   IMSY_TRY_ASSIGN(snapshot.directory, make_directory(kind, owner));
   const Status created = database_.create(snapshot);
   if (!created) {
@@ -246,11 +276,16 @@ Result<std::vector<Mount>> Snapshotter::create(const PrepareRequest& request, Ki
     return created.error();
   }
   if (found.slot) images_.use(*found.slot);
-  return mounts_for(layout_, overlay_, snapshot.directory, kind, found);
+  return mounts_for(layout_, overlay_, snapshot.directory, kind, found,
+                    !snapshot.volatile_boot.empty());
 }
 
-// A merged root has the owner of its upper directory, so that one gets the owner of the root below.
-Result<Owner> Snapshotter::owner_over(const Below& below) {
+// A merged root has the owner of its upper directory, so that one gets the owner of the root below,
+// or that of the container's own root user.
+Result<Owner> Snapshotter::owner_over(const Labels& labels, const Below& below) {
+  const auto uid = mapped_root(find_label(labels, label::kUidMapping));
+  const auto gid = mapped_root(find_label(labels, label::kGidMapping));
+  if (uid && gid) return Owner{*uid, *gid};
   if (below.directories.empty()) return Owner{};
   if (below.slot && below.directories.size() == 1) return images_.root_owner(*below.slot);
   struct stat st = {};
@@ -285,7 +320,8 @@ Result<std::vector<Mount>> Snapshotter::mounts(const std::string& key) {
                  "snapshot " + key + " is committed: only active ones and views have mounts");
   }
   IMSY_TRY_ASSIGN(const Below found, live_below({chain.begin() + 1, chain.end()}));
-  return mounts_for(layout_, overlay_, *own.directory, own.kind, found);
+  if (!own.volatile_boot.empty()) IMSY_TRY(reuse_volatile(key, own));
+  return mounts_for(layout_, overlay_, *own.directory, own.kind, found, !own.volatile_boot.empty());
 }
 
 Status Snapshotter::commit(const std::string& key, const std::string& name, const Labels& labels,
@@ -326,6 +362,23 @@ Status Snapshotter::cleanup(Deadline deadline) {
   sweeper_.submit([done] { done->set_value(); });
   if (reached.wait_until(deadline) == std::future_status::ready) return {};
   return Error(Errc::kTimeout, "directories of removed snapshots are still being deleted");
+}
+
+Result<std::vector<Explained>> Snapshotter::explain(const std::string& name) {
+  IMSY_TRY(check_key(name));
+  IMSY_TRY_ASSIGN(const auto keys, database_.find_keys(name));
+  std::vector<Explained> all;
+  for (const std::string& key : keys) {
+    Explained one;
+    IMSY_TRY_ASSIGN(one.row, database_.get(key));
+    for (std::string above = one.row.info.parent; !above.empty();) {
+      IMSY_TRY_ASSIGN(Row parent, database_.get(above));
+      above = parent.info.parent;
+      one.parents.push_back(std::move(parent));
+    }
+    all.push_back(std::move(one));
+  }
+  return all;
 }
 
 Result<Info> Snapshotter::stat(const std::string& key) {

@@ -44,11 +44,24 @@ struct UpdateRequest {
   std::vector<std::string> mask;  // empty: everything that can be changed
 };
 
+struct SnapshotterOptions {
+  // What containers write need not survive a crash of the machine; a label can say the same of one.
+  bool volatile_containers = false;
+  std::string boot_id;  // of the running kernel
+};
+
+// A snapshot, and why it is as it is.
+struct Explained {
+  Row row;
+  std::vector<Row> parents;  // nearest first
+};
+
 class Snapshotter {
  public:
   // `root` exists. Removes what a crash left. `images` and `database` outlive the snapshotter.
   static Result<std::unique_ptr<Snapshotter>> open(const Layout& layout, Database& database,
-                                                   Images& images);
+                                                   Images& images,
+                                                   const SnapshotterOptions& options = {});
   // Interrupts deletions that are under way; the next start goes on with them.
   ~Snapshotter();
 
@@ -61,7 +74,8 @@ class Snapshotter {
   Result<std::vector<Mount>> prepare(const PrepareRequest& request, Deadline deadline);
   // The same, read-only, without the handshake over layers.
   Result<std::vector<Mount>> view(const PrepareRequest& request);
-  // The mounts of an active snapshot or view once more. kFailedPrecondition: committed.
+  // The mounts of an active snapshot or view once more. kFailedPrecondition: committed, or volatile
+  // and from before the last boot.
   Result<std::vector<Mount>> mounts(const std::string& key);
 
   // Errors as Database::commit.
@@ -79,12 +93,15 @@ class Snapshotter {
   Result<std::vector<Info>> list(const std::vector<std::string>& filters);
   // Of the snapshot alone, without parents; an active one is measured now.
   Result<Usage> usage(const std::string& key);
+  // All that `name` may mean, as Database::find_keys().
+  Result<std::vector<Explained>> explain(const std::string& name);
   // Returns when what was removed before is deleted, or at `deadline` with kTimeout.
   Status cleanup(Deadline deadline);
 
  private:
-  Snapshotter(const Layout& layout, Database& database, Images& images)
-      : layout_(layout), database_(database), images_(images) {}
+  Snapshotter(const Layout& layout, Database& database, Images& images,
+              const SnapshotterOptions& options)
+      : layout_(layout), database_(database), images_(images), options_(options) {}
 
   Result<bool> reuse(const PrepareRequest& request);
   Result<bool> find_and_renew(const PrepareRequest& request);
@@ -92,9 +109,12 @@ class Snapshotter {
   std::invoke_result_t<Work> with_room(Work work);
   Status take_lazily(const PrepareRequest& request, Deadline deadline);
   Result<Row> record(const PrepareRequest& request, const Claim& claim, const ImageRecord& image);
-  Result<std::vector<Mount>> create(const PrepareRequest& request, Kind kind);
+  Result<std::vector<Mount>> create(const PrepareRequest& request, Kind kind,
+                                    const std::string& reason = {});
+  bool wants_volatile(const PrepareRequest& request, Kind kind) const;
+  Status reuse_volatile(const std::string& key, const Layer& own) const;
   Result<Below> live_below(const std::vector<Layer>& chain);
-  Result<Owner> owner_over(const Below& below);
+  Result<Owner> owner_over(const Labels& labels, const Below& below);
   Result<std::int64_t> make_directory(Kind kind, const Owner& owner);
   void delete_later(std::int64_t directory);
   Status sweep();
@@ -102,6 +122,7 @@ class Snapshotter {
   const Layout layout_;
   Database& database_;
   Images& images_;
+  const SnapshotterOptions options_;
   const OverlayOptions overlay_ = probe_overlay();
   // Numbers of directories: larger than all that are on disk or in the database, so that one that
   // is still being deleted is never taken for a new one.

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,9 +51,18 @@ inline constexpr std::string_view kAnchor = "containerd.io/snapshot/imsy.anchor"
 inline constexpr std::string_view kRole = "containerd.io/snapshot/imsy.role";
 inline constexpr std::string_view kConfig = "containerd.io/snapshot/imsy.config";
 inline constexpr std::string_view kImageRef = "containerd.io/snapshot/cri.image-ref";
+// User and group ids of a container's user namespace: "container:host:size", several by commas.
+inline constexpr std::string_view kUidMapping = "containerd.io/snapshot/uidmapping";
+inline constexpr std::string_view kGidMapping = "containerd.io/snapshot/gidmapping";
+// What the container writes need not survive a crash of the machine; "false" is as if it were
+// absent.
+inline constexpr std::string_view kVolatile = "containerd.io/snapshot/overlay.volatile";
 }  // namespace label
 
 // The label's value, or "" when it is absent; containerd treats the two alike.
 std::string_view find_label(const Labels& labels, std::string_view key);
+
+// The id on the host that a mapping label gives to id 0 of the container; nullopt: it gives none.
+std::optional<std::uint32_t> mapped_root(std::string_view mapping);
 
 }  // namespace imsy::snapshotter

@@ -27,6 +27,33 @@ def pulls_without_layers(node, registry):
     return reference
 
 
+def is_explained(node, reference):
+    """Of the image and of its containers it is said where they are, and why."""
+    node.containerd.ctr("containers", "create", "--snapshotter", "imsy", reference, "explained")
+    snapshot, = node.snapshotter.explain("explained")["snapshots"]
+    check.equal([False, True, True], [layer["lazy"] for layer in snapshot["layers"]],
+                "lazy layers below a container")
+    check.contains("/tiny-imsy", snapshot["image"]["places"][0], "where the image is from")
+    check.true(snapshot["image"]["live"] and snapshot["image"]["public"], "live and public")
+    check.true(snapshot["image"]["bytes_fetched"] > 0, "bytes fetched for the image")
+    node.containerd.ctr("containers", "rm", "explained")
+    check.fails(lambda: node.snapshotter.explain("nobody"), "a name that nobody has")
+
+
+def says_why_it_is_unpacked(node, reference):
+    top = node.containerd.chain_id(reference)
+    snapshot, = node.snapshotter.explain(top)["snapshots"]
+    check.equal([(False, ""), (False, "")],
+                [(layer["lazy"], layer["reason"]) for layer in snapshot["layers"]],
+                "layers that came without labels")
+
+
+def knows_the_machine(node):
+    facts = node.snapshotter.explain()["facts"]
+    check.true(any(fact.startswith("kernel ") for fact in facts), f"the kernel in {facts}")
+    check.true(any(fact.startswith("containerd ") for fact in facts), f"containerd in {facts}")
+
+
 def containers_write_to_their_own(node, reference):
     script = "echo new > /data/version; rm /data/text; cat /data/version; ls /data/text"
     output = node.run(reference, "sh", "-c", f"{script} 2>/dev/null || echo gone")
@@ -69,9 +96,12 @@ def test():
         imsy.publish(registry, "tiny", layout, "v1", "v2")
         node = Node(box, registry)
         first = pulls_without_layers(node, registry)
+        is_explained(node, first)
+        knows_the_machine(node)
         containers_write_to_their_own(node, first)
         runs_with_ctr(node, first)
         second = pulls_with_ctr(node, registry)
+        says_why_it_is_unpacked(node, second)
         needs_no_registry_when_resident(node, registry, first)
         goes_away(node, first, second)
 

@@ -50,7 +50,7 @@ class Snapshotter:
     def configure(self, **more):
         """From the next start on these are the further keys."""
         keys = {"log_level": "info", "containerd_address": str(self._containerd or ""),
-                "hosts_dir": "", **more}
+                "containerd_config": "", "hosts_dir": "", **more}
         tables = {key: value for key, value in keys.items() if isinstance(value, dict)}
         text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()
                        if key not in tables)
@@ -97,6 +97,11 @@ class Snapshotter:
         """imsy fsck of this node, running or not."""
         return run([env.program("imsy"), "fsck", "--root", self.root, "--state", self.state,
                     *options], check=False)
+
+    def explain(self, *name):
+        """What imsy explain says, as JSON."""
+        return json.loads(run([env.program("imsy"), "explain", "--state", self.state, "--json",
+                               *name]).stdout)
 
     def log(self):
         return (self.box.folder / f"{self.name}.log").read_text(errors="replace")

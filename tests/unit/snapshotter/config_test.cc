@@ -31,6 +31,7 @@ TEST(Config, EveryKeyIsRead) {
   const auto config = parse_config(R"(
 log_level = "debug"
 containerd_address = ""
+containerd_config = "/etc/containerd/other.toml"
 prepare_timeout = 3
 background_fill = false
 record_profiles = false
@@ -60,6 +61,7 @@ endpoints = ["https://mirror.example", "https://registry.example:8443"]
   ASSERT_TRUE(config) << config.error().message();
   EXPECT_EQ(config->log_level, "debug");
   EXPECT_EQ(config->containerd_address, "");
+  EXPECT_EQ(config->containerd_config, "/etc/containerd/other.toml");
   EXPECT_EQ(config->prepare_timeout, std::chrono::seconds(3));
   EXPECT_FALSE(config->background_fill);
   EXPECT_FALSE(config->record_profiles);
@@ -109,6 +111,7 @@ INSTANTIATE_TEST_SUITE_P(
         ConfigCase{"[metrics]\nport = 1", "2", "port"}, ConfigCase{"metrics = 1", "1", "metrics"},
         ConfigCase{"\nlog_leve = 'x'", "2", "log_leve"},
         ConfigCase{"log_level = 'loud'", "1", "log_level"},
+        ConfigCase{"containerd_config = 'config.toml'", "1", "containerd_config"},
         ConfigCase{"log_level = 1", "1", "log_level"},
         ConfigCase{"background_fill = 1", "1", "background_fill"},
         ConfigCase{"record_profiles = 'no'", "1", "record_profiles"},

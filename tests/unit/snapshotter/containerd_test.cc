@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "snapshotter/socket.h"
 #include "tests/unit/snapshotter/fake_containerd.h"
 #include "tests/unit/snapshotter/temporary_directory.h"
 
@@ -62,13 +63,34 @@ TEST_F(ContainerdTest, FindsTheNamesOfAnImageByItsConfiguration) {
 
 TEST_F(ContainerdTest, NobodyAnswers) {
   const auto absent = connect_containerd((directory_ / "absent").string());
-  expect_code(absent->content_labels("default", sha256("x"), soon()), Errc::kUnavailable);
+  expect_code(absent->content_labels("default", sha256("x"), soon()), Errc::kTimeout);
   const auto unwanted = connect_containerd("");
   expect_code(unwanted->content_labels("default", sha256("x"), soon()), Errc::kUnavailable);
   expect_code(unwanted->read_content("default", sha256("x"), 1, soon()), Errc::kUnavailable);
   expect_code(unwanted->image_names("default", sha256("x"), soon()), Errc::kUnavailable);
   const auto over = std::chrono::steady_clock::now() - std::chrono::seconds(1);
   expect_code(client_->content_labels("default", sha256("x"), over), Errc::kTimeout);
+}
+
+TEST_F(ContainerdTest, OneThatStartsLaterIsReached) {
+  const auto socket = directory_ / "later";
+  const auto client = connect_containerd(socket.string());
+  const auto at_once = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  expect_code(client->content_labels("default", sha256("x"), at_once), Errc::kTimeout);
+  test::FakeContainerd later(socket);
+  const Digest digest = later.add_blob("default", "bytes", {{"a", "b"}});
+  const auto labels = client->content_labels("default", digest, soon());
+  ASSERT_TRUE(labels) << labels.error().message();
+  EXPECT_EQ(*labels, (Labels{{"a", "b"}}));
+}
+
+TEST_F(ContainerdTest, OneThatHangsIsLeftAfterTwoSeconds) {
+  const auto socket = directory_ / "hangs";
+  const auto listening = listen_at(socket);  // nobody accepts
+  ASSERT_TRUE(listening);
+  const auto client = connect_containerd(socket.string());
+  const auto hour = std::chrono::steady_clock::now() + std::chrono::hours(1);
+  expect_code(client->content_labels("default", sha256("x"), hour), Errc::kTimeout);
 }
 
 }  // namespace

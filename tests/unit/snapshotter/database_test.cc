@@ -355,6 +355,31 @@ TEST_F(DatabaseTest, OnlyRootReadsTheFile) {
   EXPECT_EQ(std::filesystem::status(path()).permissions(), perms::owner_read | perms::owner_write);
 }
 
+TEST_F(DatabaseTest, TakesOverVersionOne) {
+  Database::NewSnapshot snapshot;
+  snapshot.key = "a";
+  snapshot.labels = {{"l", "1"}};
+  ASSERT_TRUE(db_->create(snapshot));
+  db_.reset();
+  sqlite3* raw = nullptr;
+  ASSERT_EQ(sqlite3_open(path().c_str(), &raw), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(raw,
+                         "ALTER TABLE snapshots DROP COLUMN reason;"
+                         "ALTER TABLE snapshots DROP COLUMN volatile;"
+                         "UPDATE meta SET value = '1' WHERE key = 'version'",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK)
+      << sqlite3_errmsg(raw);
+  sqlite3_close(raw);
+  auto again = Database::open(path());
+  ASSERT_TRUE(again) << again.error().message();
+  const auto row = (*again)->get("a");
+  ASSERT_TRUE(row);
+  EXPECT_EQ(row->info.labels, (Labels{{"l", "1"}}));
+  EXPECT_EQ(row->reason, "");
+  EXPECT_EQ(row->volatile_boot, "");
+}
+
 TEST_F(DatabaseTest, RefusesANewerVersion) {
   db_.reset();
   sqlite3* raw = nullptr;

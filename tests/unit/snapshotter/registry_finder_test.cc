@@ -21,6 +21,7 @@ const auto kNever = Containerd::Deadline::max();
 // A containerd with the content that a test puts into it.
 class FakeContainerd : public Containerd {
  public:
+  Result<std::string> version(Deadline) override { return std::string("v2.1.4"); }
   Result<Labels> content_labels(const std::string& name_space, const Digest& digest,
                                 Deadline) override {
     if (name_space != "default" || !blobs.contains(digest)) return missing(digest);

@@ -86,11 +86,13 @@ class SnapshotterTest : public ::testing::Test {
     auto database = Database::open(layout_.database());
     ASSERT_TRUE(database) << database.error().message();
     database_ = std::move(*database);
-    auto snapshotter = Snapshotter::open(layout_, *database_, images_);
+    auto snapshotter = Snapshotter::open(layout_, *database_, images_, options_);
     ASSERT_TRUE(snapshotter) << snapshotter.error().message();
     snapshotter_ = std::move(*snapshotter);
   }
   static Deadline never() { return Deadline::max(); }
+
+  SnapshotterOptions options_{.volatile_containers = false, .boot_id = "boot-1"};
 
   Result<std::vector<Mount>> prepare(const std::string& key, const std::string& parent = "",
                                      const Labels& labels = {}) {
@@ -396,6 +398,86 @@ TEST_F(SnapshotterTest, WithoutItsManifestAnImageIsUnpackedAltogether) {
   // The next pull decides anew; what was unpacked does not hide it.
   const std::string name = pull_image();
   EXPECT_TRUE(name.starts_with("imsy/"));
+}
+
+TEST_F(SnapshotterTest, WhyALayerWasUnpackedIsKeptAndExplained) {
+  images_.refusal = Error(Errc::kUnavailable, "no registry answers");
+  const Labels labels = image_labels("anchor", anchor_chain());
+  ASSERT_TRUE(prepare("ns/1/extract-1 " + anchor_chain(), "", labels));
+  ASSERT_TRUE(snapshotter_->commit("ns/1/extract-1 " + anchor_chain(), "ns/2/" + anchor_chain(),
+                                   labels, ""));
+  ASSERT_TRUE(prepare("ns/3/web", "ns/2/" + anchor_chain()));
+  start();
+  const auto found = snapshotter_->explain("web");
+  ASSERT_TRUE(found);
+  ASSERT_EQ(found->size(), 1U);
+  EXPECT_EQ(found->front().row.info.name, "ns/3/web");
+  EXPECT_EQ(found->front().row.reason, "");
+  ASSERT_EQ(found->front().parents.size(), 1U);
+  EXPECT_EQ(found->front().parents[0].reason, "no registry answers");
+  EXPECT_EQ(snapshotter_->explain("ns/3/web")->size(), 1U);
+  EXPECT_EQ(snapshotter_->explain(anchor_chain())->size(), 1U);
+  EXPECT_TRUE(snapshotter_->explain("we")->empty());
+  EXPECT_TRUE(snapshotter_->explain("%")->empty());
+  // One of ours is found by its chainID, too.
+  images_.refusal.reset();
+  pull_image();
+  const auto both = snapshotter_->explain(anchor_chain());
+  ASSERT_EQ(both->size(), 2U);
+  EXPECT_TRUE(both->at(1).row.image.has_value());
+}
+
+bool is_volatile(const Result<std::vector<Mount>>& mounts) {
+  return mounts && std::ranges::count(mounts->front().options, "volatile") == 1;
+}
+
+TEST_F(SnapshotterTest, VolatileIsForContainersThatAskForIt) {
+  const Labels asks = {{std::string(label::kVolatile), "true"}};
+  const Labels refuses = {{std::string(label::kVolatile), "false"}};
+  commit_layer("base");
+  EXPECT_FALSE(is_volatile(prepare("plain", "base")));
+  EXPECT_TRUE(is_volatile(prepare("asking", "base", asks)));
+  EXPECT_FALSE(is_volatile(prepare("without-parent", "", asks)));
+  options_.volatile_containers = true;
+  start();
+  EXPECT_TRUE(is_volatile(prepare("by-configuration", "base")));
+  EXPECT_FALSE(is_volatile(prepare("refusing", "base", refuses)));
+  // What is unpacked stays, and is not read-only either.
+  EXPECT_FALSE(is_volatile(
+      prepare("extract", "base", {{std::string(label::kRef), sha256("x").to_string()}})));
+  EXPECT_FALSE(is_volatile(snapshotter_->view({"view", "base", {}, "default"})));
+  // The mounts of a snapshot stay the same.
+  EXPECT_FALSE(is_volatile(snapshotter_->mounts("plain")));
+  options_.volatile_containers = false;
+  start();
+  EXPECT_TRUE(is_volatile(snapshotter_->mounts("by-configuration")));
+}
+
+TEST_F(SnapshotterTest, AVolatileContainerStartsAgainUntilTheMachineCrashes) {
+  commit_layer("base");
+  const auto mounts = prepare("web", "base", {{std::string(label::kVolatile), "1"}});
+  ASSERT_TRUE(is_volatile(mounts));
+  // As the kernel leaves it behind.
+  const auto mark = upper(*mounts).parent_path() / "work/work/incompat/volatile";
+  std::filesystem::create_directories(mark);
+  EXPECT_TRUE(is_volatile(snapshotter_->mounts("web")));
+  EXPECT_FALSE(std::filesystem::exists(mark));
+  options_.boot_id = "boot-2";
+  start();
+  expect_error(snapshotter_->mounts("web"), Errc::kFailedPrecondition);
+  EXPECT_TRUE(snapshotter_->remove("web"));
+}
+
+TEST_F(SnapshotterTest, AnUpperDirectoryBelongsToTheRootOfItsUserNamespace) {
+  commit_layer("base");
+  const auto mounts = prepare("web", "base",
+                              {{std::string(label::kUidMapping), "1:5:10,0:100000:65536"},
+                               {std::string(label::kGidMapping), "0:200000:65536"}});
+  ASSERT_TRUE(mounts);
+  struct stat st = {};
+  ASSERT_EQ(::stat(upper(*mounts).c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, 100'000U);
+  EXPECT_EQ(st.st_gid, 200'000U);
 }
 
 TEST_F(SnapshotterTest, FalseClaimsAreUnpacked) {

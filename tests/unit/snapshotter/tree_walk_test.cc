@@ -13,7 +13,7 @@
 namespace imsy::snapshotter {
 namespace {
 
-const auto kNever = std::chrono::steady_clock::time_point::max();
+const auto kNoDeadline = std::chrono::steady_clock::time_point::max();
 
 // A chain of directories, deeper than any path name and than any limit of open files.
 void make_deep(const std::filesystem::path& top, int depth) {
@@ -33,7 +33,7 @@ TEST(DiskUsage, CountsInodesOnceAndAllocatedBytes) {
   ASSERT_EQ(link((top / "sub/file").c_str(), (top / "link").c_str()), 0);
   ASSERT_EQ(symlink("/", (top / "root").c_str()), 0);
   ASSERT_EQ(mkfifo((top / "fifo").c_str(), 0600), 0);
-  const auto measured = disk_usage(top, kNever);
+  const auto measured = disk_usage(top, kNoDeadline);
   ASSERT_TRUE(measured);
   EXPECT_TRUE(measured->complete);
   EXPECT_EQ(measured->usage.inodes, 5);  // fs, sub, file, root, fifo
@@ -50,7 +50,7 @@ TEST(DiskUsage, SparseFilesCountWhatTheyHold) {
   const test::TemporaryDirectory directory;
   std::ofstream(directory / "sparse") << "x";
   std::filesystem::resize_file(directory / "sparse", 1ULL << 40);
-  EXPECT_LT(disk_usage(directory.path(), kNever)->usage.size, 1 << 20);
+  EXPECT_LT(disk_usage(directory.path(), kNoDeadline)->usage.size, 1 << 20);
 }
 
 TEST(DiskUsage, StopsAtItsDeadlineWithWhatItHas) {
@@ -67,7 +67,7 @@ TEST(DiskUsage, StopsAtItsDeadlineWithWhatItHas) {
 
 TEST(DiskUsage, MissingDirectoryIsAnError) {
   const test::TemporaryDirectory directory;
-  const auto measured = disk_usage(directory / "gone", kNever);
+  const auto measured = disk_usage(directory / "gone", kNoDeadline);
   ASSERT_FALSE(measured);
   EXPECT_EQ(measured.error().code(), Errc::kNotFound);
 }
@@ -103,7 +103,7 @@ TEST(RemoveTree, AnyDepthIsWalked) {
   const auto top = directory / "deep";
   std::filesystem::create_directories(top);
   make_deep(top, 3000);
-  EXPECT_EQ(disk_usage(top, kNever)->usage.inodes, 3001);
+  EXPECT_EQ(disk_usage(top, kNoDeadline)->usage.inodes, 3001);
   ASSERT_TRUE(remove_tree(top));
   EXPECT_FALSE(std::filesystem::exists(top));
 }

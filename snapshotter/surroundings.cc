@@ -1,0 +1,142 @@
+#include "snapshotter/surroundings.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "common/io.h"
+
+namespace imsy::snapshotter {
+namespace {
+
+constexpr std::uint64_t kProcFileSize = 64 << 10;
+constexpr std::uint64_t kConfigSize = 4 << 20;
+constexpr long kOverlayMagic = 0x794c7630;
+
+bool kernel_has(std::string_view file_system) {
+  const auto bytes = read_file("/proc/filesystems", kProcFileSize);
+  const std::string line = "\t" + std::string(file_system) + "\n";
+  return bytes && as_text(*bytes).find(line) != std::string_view::npos;
+}
+
+// What overlayfs asks of the file system of an upper directory.
+void look_at_root(const std::filesystem::path& directory, Surroundings& seen) {
+  struct statfs fs = {};
+  if (statfs(directory.c_str(), &fs) == 0 && fs.f_type == kOverlayMagic) {
+    seen.advice.push_back({directory.string() + " lies on overlayfs, which cannot hold what "
+                                                "containers write",
+                           "put --root on ext4, XFS or Btrfs"});
+    return;
+  }
+  std::string probe = directory / "probe-XXXXXX";
+  if (::mkdtemp(probe.data()) == nullptr) return;  // a full disk, for one, is no answer
+  if (::setxattr(probe.c_str(), "trusted.overlay.opaque", "y", 1, 0) != 0 && errno != ENOSPC) {
+    seen.advice.push_back({directory.string() + " has no trusted attributes (" +
+                               std::strerror(errno) + "), which containers need",
+                           "put --root on ext4, XFS or Btrfs"});
+  }
+  ::rmdir(probe.c_str());
+}
+
+// Who listens at a unix socket, 0: nobody, or it cannot be told.
+pid_t listener_of(const std::string& path) {
+  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (!fd || path.size() >= sizeof address.sun_path) return 0;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  ucred peer = {};
+  socklen_t size = sizeof peer;
+  const bool known =
+      connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
+      getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+  return known ? peer.pid : 0;
+}
+
+std::string mount_namespace_of(const std::string& process) {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/" + process + "/ns/mnt", error);
+}
+
+void look_at_namespace(const std::string& socket, Surroundings& seen) {
+  const pid_t pid = listener_of(socket);
+  if (pid <= 0) return;
+  const std::string ours = mount_namespace_of("self");
+  const std::string its = mount_namespace_of(std::to_string(pid));
+  if (ours.empty() || its.empty() || ours == its) return;
+  seen.advice.push_back(
+      {"containerd (pid " + std::to_string(pid) +
+           ") runs in another mount namespace: it does not see the lazy tree, and containers get "
+           "empty root file systems",
+       "run both in one: without PrivateTmp, ProtectSystem and the like, and not in a container"});
+}
+
+}  // namespace
+
+Surroundings look_at_kernel(const Layout& layout) {
+  Surroundings seen;
+  utsname name = {};
+  if (uname(&name) == 0) seen.facts.push_back(std::string("kernel ") + name.release);
+  if (!kernel_has("overlay")) {
+    seen.advice.push_back(
+        {"the kernel has no overlayfs, or its module is not loaded: no container "
+         "can start",
+         "modprobe overlay"});
+  }
+  if (::access("/dev/fuse", R_OK | W_OK) != 0) {
+    seen.advice.push_back({std::string("/dev/fuse cannot be used (") + std::strerror(errno) +
+                               "): imsy images are unpacked like others",
+                           "modprobe fuse"});
+  }
+  look_at_root(layout.root(), seen);
+  return seen;
+}
+
+Surroundings look_at_containerd(const Config& config, const std::filesystem::path& socket,
+                                Containerd& containerd, Containerd::Deadline deadline) {
+  Surroundings seen;
+  std::string version;
+  if (!config.containerd_address.empty()) {
+    const auto answer = containerd.version(deadline);
+    if (answer) {
+      version = *answer;
+      seen.facts.push_back("containerd " + version + " at " + config.containerd_address);
+      look_at_namespace(config.containerd_address, seen);
+    } else {
+      seen.facts.push_back("no answer from " + config.containerd_address + ": " +
+                           answer.error().message());
+    }
+  }
+  const std::filesystem::path& file = config.containerd_config;
+  if (file.empty()) return seen;
+  const auto bytes = read_file(file, kConfigSize);
+  if (!bytes && bytes.error().code() == Errc::kNotFound) {
+    seen.advice.push_back({"containerd has no configuration at " + file.string() +
+                               ", so that it does not know this snapshotter",
+                           "make one, as in examples/containerd, or set containerd_config"});
+    return seen;
+  }
+  const auto parsed = bytes ? parse_containerd_config(as_text(*bytes), file.string())
+                            : Result<ContainerdConfig>(bytes.error());
+  if (!parsed) {
+    seen.facts.push_back("containerd's configuration is not looked at: " +
+                         parsed.error().message());
+    return seen;
+  }
+  if (parsed->has_imports) {
+    seen.facts.push_back(file.string() + " imports other files, which are not looked at");
+  }
+  for (Advice& advice : advise(*parsed, socket, version)) {
+    advice.remedy += " (" + file.string() + ")";
+    seen.advice.push_back(std::move(advice));
+  }
+  return seen;
+}
+
+}  // namespace imsy::snapshotter
