@@ -13,7 +13,8 @@ build=(
   libfuse3-dev fuse3 libssl-dev libzstd-dev zlib1g-dev libisal-dev libcurl4-openssl-dev
   libsqlite3-dev
   nlohmann-json3-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
-  libcpp-httplib-dev libre2-dev prometheus-cpp-dev
+  libcpp-httplib-dev libre2-dev prometheus-cpp-dev libcap-ng-dev
+  libseccomp-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 tests=(ca-certificates git python3 zstd mmdebstrap)

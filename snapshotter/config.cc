@@ -247,6 +247,7 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
                        "must be the absolute path of a socket");
   }
   IMSY_TRY(reader.seconds("prepare_timeout", kPrepareTimeoutMax, config.prepare_timeout));
+  IMSY_TRY(reader.flag("reduce_privileges", config.reduce_privileges));
   IMSY_TRY(reader.flag("volatile_containers", config.volatile_containers));
   IMSY_TRY(reader.flag("background_fill", config.background_fill));
   IMSY_TRY(reader.flag("record_profiles", config.record_profiles));
@@ -270,6 +271,7 @@ std::vector<std::string> needs_restart(const Config& before, const Config& now) 
   };
   compare("containerd_address", before.containerd_address, now.containerd_address);
   compare("containerd_config", before.containerd_config, now.containerd_config);
+  compare("reduce_privileges", before.reduce_privileges, now.reduce_privileges);
   compare("volatile_containers", before.volatile_containers, now.volatile_containers);
   compare("background_fill", before.background_fill, now.background_fill);
   compare("record_profiles", before.record_profiles, now.record_profiles);

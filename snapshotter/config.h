@@ -26,6 +26,7 @@ struct Config {
   // containerd's own configuration, for advice about it; "": none is given.
   std::filesystem::path containerd_config = "/etc/containerd/config.toml";
   std::chrono::seconds prepare_timeout{10};
+  bool reduce_privileges = true;
   bool volatile_containers = false;
   bool background_fill = true;
   bool record_profiles = true;

@@ -4,13 +4,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
-#include <iterator>
+#include <functional>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -26,6 +25,7 @@
 #include "snapshotter/node.h"
 #include "snapshotter/notify.h"
 #include "snapshotter/own_directory.h"
+#include "snapshotter/privileges.h"
 #include "snapshotter/server.h"
 #include "snapshotter/service.h"
 #include "snapshotter/snapshotter.h"
@@ -64,6 +64,12 @@ void set_process_limits() {
   if (setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0) {
     log::warn("core dumps stay possible: {}", std::strerror(errno));
   }
+}
+
+void give_up_privileges() {
+  const Status reduced = reduce_privileges();
+  if (reduced) return;
+  log::warn("the daemon keeps more privileges than it needs: {}", reduced.error().message());
 }
 
 // A database that is made anew knows no snapshot, so that all their directories would be deleted.
@@ -171,6 +177,18 @@ void reload(const DaemonOptions& options, Config& config, Node& node, Service& s
   notify_service_manager("READY=1");
 }
 
+// SIGTERM or SIGINT, when it comes.
+int wait_for_stop(const sigset_t& signals, const std::function<void()>& every_second,
+                  const std::function<void()>& on_hangup) {
+  while (true) {
+    every_second();
+    const timespec second = {1, 0};
+    const int signal = sigtimedwait(&signals, nullptr, &second);
+    if (signal == SIGTERM || signal == SIGINT) return signal;
+    if (signal == SIGHUP) on_hangup();
+  }
+}
+
 }  // namespace
 
 Status run_daemon(const DaemonOptions& options) {
@@ -178,6 +196,7 @@ Status run_daemon(const DaemonOptions& options) {
   // Descriptors are handed over from 3 on: before others are opened.
   IMSY_TRY_ASSIGN(UniqueFd listening, inherited_socket(options.address));
   set_process_limits();
+  if (options.config.reduce_privileges) give_up_privileges();
   IMSY_TRY_ASSIGN(const auto root, own_directory(options.root, 0700));
   IMSY_TRY_ASSIGN(const UniqueFd root_lock, lock_directory(root));
   IMSY_TRY_ASSIGN(const auto state, own_directory(options.state, 0711));
@@ -209,13 +228,7 @@ Status run_daemon(const DaemonOptions& options) {
   IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service));
   write_advice(look_at_kernel(layout));
   const ContainerdCheck containerd(options, node->containerd());
-  const auto look_around = [&] {
-    Surroundings seen = look_at_kernel(layout);
-    Surroundings more = containerd.look();
-    std::ranges::move(more.facts, std::back_inserter(seen.facts));
-    std::ranges::move(more.advice, std::back_inserter(seen.advice));
-    return seen;
-  };
+  const auto look_around = [&] { return look_at_kernel(layout).with(containerd.look()); };
   Control control({*node, *snapshotter, layout, look_around});
   IMSY_TRY_ASSIGN(UniqueFd control_socket, listen_at(state / "control.sock"));
   IMSY_TRY_ASSIGN(const auto control_server, Server::start(std::move(control_socket), control));
@@ -223,15 +236,13 @@ Status run_daemon(const DaemonOptions& options) {
   notify_service_manager("READY=1");
 
   Config config = options.config;
-  int signal = 0;
-  while (signal != SIGTERM && signal != SIGINT) {
-    if (signal == SIGHUP) reload(options, config, *node, service);
+  const auto every_second = [&] {
     write_stats(stats, *node);
     node->maintain();
     if (monitor != nullptr) monitor->note(health_of(*node, *database));
-    const timespec second = {1, 0};
-    signal = sigtimedwait(&signals, nullptr, &second);
-  }
+  };
+  const int signal =
+      wait_for_stop(signals, every_second, [&] { reload(options, config, *node, service); });
   log::info("stopping on signal {}", strsignal(signal));
   notify_service_manager("STOPPING=1");
   write_stats(stats, *node);

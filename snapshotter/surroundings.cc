@@ -1,7 +1,5 @@
 #include "snapshotter/surroundings.h"
 
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
@@ -9,6 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <sstream>
 
 #include "common/io.h"
 
@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::uint64_t kProcFileSize = 64 << 10;
 constexpr std::uint64_t kConfigSize = 4 << 20;
+constexpr std::uint64_t kMountsSize = 64 << 20;
 constexpr long kOverlayMagic = 0x794c7630;
 
 bool kernel_has(std::string_view file_system) {
@@ -44,40 +45,39 @@ void look_at_root(const std::filesystem::path& directory, Surroundings& seen) {
   ::rmdir(probe.c_str());
 }
 
-// Who listens at a unix socket, 0: nobody, or it cannot be told.
-pid_t listener_of(const std::string& path) {
-  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (!fd || path.size() >= sizeof address.sun_path) return 0;
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  ucred peer = {};
-  socklen_t size = sizeof peer;
-  const bool known =
-      connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
-      getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-  return known ? peer.pid : 0;
-}
-
-std::string mount_namespace_of(const std::string& process) {
-  std::error_code error;
-  return std::filesystem::read_symlink("/proc/" + process + "/ns/mnt", error);
-}
-
-void look_at_namespace(const std::string& socket, Surroundings& seen) {
-  const pid_t pid = listener_of(socket);
-  if (pid <= 0) return;
-  const std::string ours = mount_namespace_of("self");
-  const std::string its = mount_namespace_of(std::to_string(pid));
-  if (ours.empty() || its.empty() || ours == its) return;
-  seen.advice.push_back(
-      {"containerd (pid " + std::to_string(pid) +
-           ") runs in another mount namespace: it does not see the lazy tree, and containers get "
-           "empty root file systems",
-       "run both in one: without PrivateTmp, ProtectSystem and the like, and not in a container"});
-}
-
 }  // namespace
+
+Surroundings Surroundings::with(const Surroundings& more) const {
+  Surroundings all = *this;
+  all.facts.insert(all.facts.end(), more.facts.begin(), more.facts.end());
+  all.advice.insert(all.advice.end(), more.advice.begin(), more.advice.end());
+  return all;
+}
+
+bool hides_mounts(std::string_view mountinfo, const std::filesystem::path& directory) {
+  // proc_pid_mountinfo(5): the mount point is the fifth field, the propagation stands between the
+  // sixth and a lone hyphen. Of nested mounts, and of several at one place, the last line counts.
+  std::istringstream lines{std::string(mountinfo)};
+  std::size_t longest = 0;
+  bool hides = false;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    const std::vector<std::string> fields(std::istream_iterator<std::string>(words), {});
+    if (fields.size() < 7) continue;
+    const std::string& point = fields[4];
+    const std::string below = point == "/" ? point : point + "/";
+    if (point.size() < longest || !(directory.string() + "/").starts_with(below)) continue;
+    longest = point.size();
+    bool gets = false;
+    bool gives = false;
+    for (std::size_t i = 6; i < fields.size() && fields[i] != "-"; ++i) {
+      gets = gets || fields[i].starts_with("master:");
+      gives = gives || fields[i].starts_with("shared:");
+    }
+    hides = gets && !gives;
+  }
+  return hides;
+}
 
 Surroundings look_at_kernel(const Layout& layout) {
   Surroundings seen;
@@ -95,6 +95,14 @@ Surroundings look_at_kernel(const Layout& layout) {
                            "modprobe fuse"});
   }
   look_at_root(layout.root(), seen);
+  const auto mounts = read_file("/proc/self/mountinfo", kMountsSize);
+  if (mounts && hides_mounts(as_text(*mounts), layout.root())) {
+    seen.advice.push_back(
+        {"this program runs in a mount namespace of its own: containerd does not "
+         "see the lazy tree, and containers get empty root file systems",
+         "run it without PrivateTmp, ProtectSystem and the like, and not in a "
+         "container"});
+  }
   return seen;
 }
 
@@ -107,7 +115,6 @@ Surroundings look_at_containerd(const Config& config, const std::filesystem::pat
     if (answer) {
       version = *answer;
       seen.facts.push_back("containerd " + version + " at " + config.containerd_address);
-      look_at_namespace(config.containerd_address, seen);
     } else {
       seen.facts.push_back("no answer from " + config.containerd_address + ": " +
                            answer.error().message());

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "snapshotter/config.h"
@@ -17,10 +18,17 @@ namespace imsy::snapshotter {
 struct Surroundings {
   std::vector<std::string> facts;
   std::vector<Advice> advice;
+
+  // These, and then those.
+  Surroundings with(const Surroundings& more) const;
 };
 
 // The kernel, and the file system of our root, where it makes and removes a file.
 Surroundings look_at_kernel(const Layout& layout);
+
+// Whether what is mounted below `directory` stays in a mount namespace of this process alone: its
+// mounts follow those of another one, which does not follow back. `mountinfo` as in /proc.
+bool hides_mounts(std::string_view mountinfo, const std::filesystem::path& directory);
 
 // containerd's configuration file and, until `deadline`, the containerd that runs. `socket` is
 // where we listen.

@@ -12,6 +12,8 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "snapshotter/socket.h"
@@ -141,6 +143,20 @@ TEST_F(OperationTest, ASocketOfTheServiceManagerIsTakenOver) {
   const Outcome refused = process.run_to_end();
   EXPECT_EQ(refused.code, 1);
   EXPECT_THAT(refused.log, HasSubstr("ListenStream= and --address must be the same"));
+}
+
+TEST_F(OperationTest, TheDaemonHasOnlyThePrivilegesThatItNeeds) {
+  SnapshotterProcess process(folder_.path(), kAlone);
+  process.start();
+  std::ifstream file("/proc/" + std::to_string(process.pid()) + "/status");
+  const std::string status((std::istreambuf_iterator<char>(file)), {});
+  // chown, dac_override, dac_read_search, fowner, fsetid, sys_admin.
+  EXPECT_THAT(status, HasSubstr("CapPrm:\t000000000020001f\n"));
+  EXPECT_THAT(status, HasSubstr("CapEff:\t000000000020001f\n"));
+  EXPECT_THAT(status, HasSubstr("CapBnd:\t000000000020001f\n"));
+  EXPECT_THAT(status, HasSubstr("CapInh:\t0000000000000000\n"));
+  EXPECT_THAT(status, HasSubstr("NoNewPrivs:\t1\n"));
+  EXPECT_THAT(status, HasSubstr("Seccomp:\t2\n"));
 }
 
 TEST_F(OperationTest, SlowCallsAndTheirTraceAreInTheLog) {
