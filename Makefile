@@ -34,13 +34,14 @@ conformance: tools all
 demo: tools all ## two versions of a real image: ordinary and converted, side by side
 	$(AS_ROOT) scripts/demo.py
 bench: tools    ## speed of the parts, medians of five, beside a limit in the same run
-	scripts/tools.py desync
+	scripts/tools.py desync snapshots
 	cmake --preset bench
 	cmake --build build/bench -j$(JOBS) --target benchmarks imsy imsy-convert imsy-snapshotter
 	scripts/bench.sh build/bench
 	IMSY_BUILD=$(CURDIR)/build/bench bench/convert.py
 	$(AS_ROOT) IMSY_BUILD=$(CURDIR)/build/bench bench/pull.py
 	$(AS_ROOT) IMSY_BUILD=$(CURDIR)/build/bench bench/throughput.py
+	$(AS_ROOT) IMSY_BUILD=$(CURDIR)/build/bench bench/snapshots.py
 asan tsan: deps ## unit tests under AddressSanitizer and UBSan, or under ThreadSanitizer
 	cmake --preset $@
 	cmake --build build/$@ -j$(JOBS)

@@ -9,6 +9,7 @@
     scripts/tools.py conformance containerd's own snapshotter suite, built with Go
     scripts/tools.py             all of these
     scripts/tools.py desync      a peer for bench/, built with Go    (may be missing)
+    scripts/tools.py snapshots   a client for bench/, built with Go  (may be missing)
 
 Packages are downloaded with apt-get from the mirror this machine is configured for and unpacked
 below .cache/tools; no maintainer script runs. A Go that is too old or absent is replaced by the
@@ -226,6 +227,12 @@ def desync():
                      "github.com/folbricht/desync/cmd/desync"])
 
 
+def snapshots():
+    """A client that times containerd's calls to its snapshotters, for bench/."""
+    return go_build("snapshots", TOOLS / "snapshots-bench",
+                    ["build", "-trimpath", "-ldflags=-s -w", "."])
+
+
 def main(wanted):
     CACHE.mkdir(parents=True, exist_ok=True)
     makers = {"servers": lambda: debian("servers", SERVERS),
@@ -233,7 +240,7 @@ def main(wanted):
               "mirror": lambda: debian("mirror", MIRROR),
               "disks": lambda: debian("disks", DISKS),
               "nerdctl": nerdctl, "conformance": conformance}
-    peers = {"desync": desync}
+    peers = {"desync": desync, "snapshots": snapshots}
     for name in wanted or makers:
         if name not in makers | peers:
             print(f"tools: no such thing: {name}", file=sys.stderr)

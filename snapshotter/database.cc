@@ -337,7 +337,14 @@ Status Database::prepare_schema(const std::filesystem::path& path) {
   return transaction.commit();
 }
 
-Status Database::change(const std::function<Status(Sqlite&)>& change) {
+Status Database::change(const std::function<Status(Sqlite&)>& change,
+                        std::initializer_list<std::string> keys) {
+  const Status changed = change_now(change);
+  rows_.forget(keys);
+  return changed;
+}
+
+Status Database::change_now(const std::function<Status(Sqlite&)>& change) {
   MutexLock lock(writer_mu_);
   if (broken_) {
     return Error(Errc::kUnavailable,
@@ -367,10 +374,20 @@ Result<std::map<Kind, std::uint64_t>> Database::count_kinds() {
   }
 }
 
-Result<Row> Database::get(const std::string& key) {
+Result<std::shared_ptr<const Row>> Database::find(const std::string& key) {
+  if (auto row = rows_.find(key)) return row;
+  const std::uint64_t generation = rows_.generation();
   MutexLock lock(reader_mu_);
   IMSY_TRY_ASSIGN(const Transaction consistent, Transaction::begin_read(reader_));
-  return get_row(reader_, key);
+  IMSY_TRY_ASSIGN(Row read, get_row(reader_, key));
+  auto row = std::make_shared<const Row>(std::move(read));
+  rows_.keep(generation, key, row);
+  return row;
+}
+
+Result<Row> Database::get(const std::string& key) {
+  IMSY_TRY_ASSIGN(const auto row, find(key));
+  return *row;
 }
 
 Result<std::vector<std::string>> Database::find_keys(const std::string& name) {
@@ -389,25 +406,13 @@ Result<std::vector<std::string>> Database::find_keys(const std::string& name) {
 }
 
 Result<std::vector<Layer>> Database::chain(const std::string& key) {
-  MutexLock lock(reader_mu_);
-  Statement select(
-      reader_,
-      "WITH RECURSIVE chain (depth, id) AS ("
-      " SELECT 0, id FROM snapshots WHERE key = ?"
-      " UNION ALL SELECT chain.depth + 1, s.parent FROM chain"
-      " JOIN snapshots s ON s.id = chain.id WHERE s.parent IS NOT NULL)"
-      "SELECT s.id, s.kind, s.slot, s.link, i.data_layers, s.directory, s.volatile FROM chain"
-      " JOIN snapshots s ON s.id = chain.id LEFT JOIN images i ON i.slot = s.slot"
-      " ORDER BY chain.depth");
-  select.bind(key);
   std::vector<Layer> layers;
-  while (true) {
-    IMSY_TRY_ASSIGN(const bool more, select.step());
-    if (!more) break;
-    layers.push_back({select.number(0), optional_number(select, 5),
-                      static_cast<Kind>(select.number(1)), link_at(select, 2), select.text(6)});
+  // A parent stays as long as it has children, so this need not be one transaction.
+  for (std::string at = key; !at.empty();) {
+    IMSY_TRY_ASSIGN(const auto row, find(at));
+    layers.push_back({row->id, row->directory, row->info.kind, row->image, row->volatile_boot});
+    at = row->info.parent;
   }
-  if (layers.empty()) return not_found(key);
   return layers;
 }
 
@@ -531,86 +536,93 @@ Status Database::create(const NewSnapshot& snapshot) {
 
 Status Database::commit(const std::string& key, const std::string& name, const Labels& labels,
                         const std::string& parent, const Usage& usage) {
-  return change([&](Sqlite& db) -> Status {
-    Statement taken(db, "SELECT 1 FROM snapshots WHERE key = ?");
-    IMSY_TRY_ASSIGN(const bool exists, any(taken.bind(name)));
-    if (exists) return Error(Errc::kAlreadyExists, "snapshot " + name + " already exists");
-    IMSY_TRY_ASSIGN(const Row row, get_row(db, key));
-    if (row.info.kind != Kind::kActive) {
-      return Error(Errc::kFailedPrecondition, "snapshot " + key + " is " +
-                                                  std::string(to_string(row.info.kind)) +
-                                                  ": only an active one can be committed");
-    }
-    if (!parent.empty() && parent != row.info.parent) {
-      if (!row.info.parent.empty()) {
-        return Error(Errc::kInvalid, "snapshot " + key + " has parent " + row.info.parent +
-                                         " and cannot be committed on " + parent);
-      }
-      IMSY_TRY_ASSIGN(const Parent onto, find_parent(db, parent));
-      if (onto.kind != Kind::kCommitted) {
-        return Error(Errc::kFailedPrecondition, "parent snapshot " + parent + " is not committed");
-      }
-      IMSY_TRY(Statement(db, "UPDATE snapshots SET parent = ? WHERE id = ?")
-                   .bind(onto.id)
-                   .bind(row.id)
-                   .run());
-    }
-    const std::int64_t now = now_ns();
-    Statement update(db,
-                     "UPDATE snapshots SET key = ?, kind = ?, created_ns = ?, updated_ns = ?,"
-                     " size = ?, inodes = ? WHERE id = ?");
-    update.bind(name).bind(static_cast<std::int64_t>(Kind::kCommitted)).bind(now).bind(now);
-    IMSY_TRY(update.bind(usage.size).bind(usage.inodes).bind(row.id).run());
-    IMSY_TRY(delete_labels(db, row.id));
-    return write_labels(db, row.id, labels);
-  });
+  return change(
+      [&](Sqlite& db) -> Status {
+        Statement taken(db, "SELECT 1 FROM snapshots WHERE key = ?");
+        IMSY_TRY_ASSIGN(const bool exists, any(taken.bind(name)));
+        if (exists) return Error(Errc::kAlreadyExists, "snapshot " + name + " already exists");
+        IMSY_TRY_ASSIGN(const Row row, get_row(db, key));
+        if (row.info.kind != Kind::kActive) {
+          return Error(Errc::kFailedPrecondition, "snapshot " + key + " is " +
+                                                      std::string(to_string(row.info.kind)) +
+                                                      ": only an active one can be committed");
+        }
+        if (!parent.empty() && parent != row.info.parent) {
+          if (!row.info.parent.empty()) {
+            return Error(Errc::kInvalid, "snapshot " + key + " has parent " + row.info.parent +
+                                             " and cannot be committed on " + parent);
+          }
+          IMSY_TRY_ASSIGN(const Parent onto, find_parent(db, parent));
+          if (onto.kind != Kind::kCommitted) {
+            return Error(Errc::kFailedPrecondition,
+                         "parent snapshot " + parent + " is not committed");
+          }
+          IMSY_TRY(Statement(db, "UPDATE snapshots SET parent = ? WHERE id = ?")
+                       .bind(onto.id)
+                       .bind(row.id)
+                       .run());
+        }
+        const std::int64_t now = now_ns();
+        Statement update(db,
+                         "UPDATE snapshots SET key = ?, kind = ?, created_ns = ?, updated_ns = ?,"
+                         " size = ?, inodes = ? WHERE id = ?");
+        update.bind(name).bind(static_cast<std::int64_t>(Kind::kCommitted)).bind(now).bind(now);
+        IMSY_TRY(update.bind(usage.size).bind(usage.inodes).bind(row.id).run());
+        IMSY_TRY(delete_labels(db, row.id));
+        return write_labels(db, row.id, labels);
+      },
+      {key, name});
 }
 
 Result<Database::Removed> Database::remove(const std::string& key) {
   Removed removed;
-  IMSY_TRY(change([&](Sqlite& db) -> Status {
-    IMSY_TRY_ASSIGN(const Row row, get_row(db, key));
-    Statement children(db, "SELECT 1 FROM snapshots WHERE parent = ?");
-    IMSY_TRY_ASSIGN(const bool has_children, any(children.bind(row.id)));
-    if (has_children) {
-      return Error(Errc::kFailedPrecondition,
-                   "cannot remove snapshot " + key + ": others are based on it");
-    }
-    removed.directory = row.directory;
-    IMSY_TRY(Statement(db, "DELETE FROM snapshots WHERE id = ?").bind(row.id).run());
-    if (!row.image) return {};
-    Statement others(db, "SELECT 1 FROM snapshots WHERE slot = ?");
-    IMSY_TRY_ASSIGN(const bool used, any(others.bind(row.image->slot)));
-    if (used) return {};
-    IMSY_TRY_ASSIGN(removed.image, get_image(db, row.image->slot));
-    return Statement(db, "DELETE FROM images WHERE slot = ?").bind(row.image->slot).run();
-  }));
+  IMSY_TRY(change(
+      [&](Sqlite& db) -> Status {
+        IMSY_TRY_ASSIGN(const Row row, get_row(db, key));
+        Statement children(db, "SELECT 1 FROM snapshots WHERE parent = ?");
+        IMSY_TRY_ASSIGN(const bool has_children, any(children.bind(row.id)));
+        if (has_children) {
+          return Error(Errc::kFailedPrecondition,
+                       "cannot remove snapshot " + key + ": others are based on it");
+        }
+        removed.directory = row.directory;
+        IMSY_TRY(Statement(db, "DELETE FROM snapshots WHERE id = ?").bind(row.id).run());
+        if (!row.image) return {};
+        Statement others(db, "SELECT 1 FROM snapshots WHERE slot = ?");
+        IMSY_TRY_ASSIGN(const bool used, any(others.bind(row.image->slot)));
+        if (used) return {};
+        IMSY_TRY_ASSIGN(removed.image, get_image(db, row.image->slot));
+        return Statement(db, "DELETE FROM images WHERE slot = ?").bind(row.image->slot).run();
+      },
+      {key}));
   return removed;
 }
 
 Result<Info> Database::update_labels(const std::string& key, const LabelUpdate& update) {
   Info info;
-  IMSY_TRY(change([&](Sqlite& db) -> Status {
-    IMSY_TRY_ASSIGN(Row row, get_row(db, key));
-    if (update.replace_all) {
-      IMSY_TRY(delete_labels(db, row.id));
-    } else {
-      Statement erase(db, "DELETE FROM labels WHERE snapshot = ? AND key = ?");
-      for (const auto& [label, value] : update.values) {
-        if (!value.empty()) continue;
-        IMSY_TRY(erase.bind(row.id).bind(label).run());
-        erase.reset();
-      }
-    }
-    IMSY_TRY(write_labels(db, row.id, update.values));
-    IMSY_TRY(Statement(db, "UPDATE snapshots SET updated_ns = ? WHERE id = ?")
-                 .bind(now_ns())
-                 .bind(row.id)
-                 .run());
-    IMSY_TRY_ASSIGN(row, get_row(db, key));
-    info = std::move(row.info);
-    return {};
-  }));
+  IMSY_TRY(change(
+      [&](Sqlite& db) -> Status {
+        IMSY_TRY_ASSIGN(Row row, get_row(db, key));
+        if (update.replace_all) {
+          IMSY_TRY(delete_labels(db, row.id));
+        } else {
+          Statement erase(db, "DELETE FROM labels WHERE snapshot = ? AND key = ?");
+          for (const auto& [label, value] : update.values) {
+            if (!value.empty()) continue;
+            IMSY_TRY(erase.bind(row.id).bind(label).run());
+            erase.reset();
+          }
+        }
+        IMSY_TRY(write_labels(db, row.id, update.values));
+        IMSY_TRY(Statement(db, "UPDATE snapshots SET updated_ns = ? WHERE id = ?")
+                     .bind(now_ns())
+                     .bind(row.id)
+                     .run());
+        IMSY_TRY_ASSIGN(row, get_row(db, key));
+        info = std::move(row.info);
+        return {};
+      },
+      {key}));
   return info;
 }
 

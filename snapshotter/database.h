@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,6 +27,7 @@
 #include "common/mutex.h"
 #include "common/result.h"
 #include "snapshotter/filter.h"
+#include "snapshotter/row_cache.h"
 #include "snapshotter/sqlite.h"
 #include "snapshotter/types.h"
 
@@ -93,6 +95,10 @@ class Database {
 
   // --- reading; kNotFound when there is no such key ---
   Result<Row> get(const std::string& key);
+  // The same, without a copy; most often without a query.
+  Result<std::shared_ptr<const Row>> find(const std::string& key);
+  // Null: it takes a query to tell. Never waits.
+  std::shared_ptr<const Row> known(const std::string& key) const { return rows_.find(key); }
   // Keys of snapshots that `name` may mean: its key, what stands behind the key's last slash or
   // space (a container's name, a chainID), or the chainID of an imsy image's layer. At most 16.
   Result<std::vector<std::string>> find_keys(const std::string& name);
@@ -183,14 +189,17 @@ class Database {
  private:
   Database(Sqlite writer, Sqlite reader) : writer_(std::move(writer)), reader_(std::move(reader)) {}
   Status prepare_schema(const std::filesystem::path& path);
-  // Runs `change` in one transaction.
-  Status change(const std::function<Status(Sqlite&)>& change);
+  // Runs `change` in one transaction. `keys` are those whose rows it may have changed.
+  Status change(const std::function<Status(Sqlite&)>& change,
+                std::initializer_list<std::string> keys = {});
+  Status change_now(const std::function<Status(Sqlite&)>& change);
 
   Mutex writer_mu_;  // held while a change is written to disk
   Sqlite writer_ IMSY_GUARDED_BY(writer_mu_);
   std::atomic<bool> broken_{false};  // a commit failed; what is on disk is unknown
   Mutex reader_mu_;
   Sqlite reader_ IMSY_GUARDED_BY(reader_mu_);
+  RowCache<Row> rows_;
   std::string node_secret_;  // constant after open
 };
 

@@ -137,6 +137,18 @@ grpc::ServerUnaryReactor* Service::answer(grpc::CallbackServerContext* context, 
   return reactor;
 }
 
+// The same on gRPC's thread, for what waits for nothing.
+template <typename Work>
+grpc::ServerUnaryReactor* Service::answer_now(grpc::CallbackServerContext* context,
+                                              const Call& call, Work work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(calls_.run(call, [&]() -> Status {
+    work();
+    return {};
+  }));
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* Service::Prepare(grpc::CallbackServerContext* context,
                                            const api::PrepareSnapshotRequest* request,
                                            api::PrepareSnapshotResponse* response) {
@@ -193,12 +205,15 @@ grpc::ServerUnaryReactor* Service::Remove(grpc::CallbackServerContext* context,
 grpc::ServerUnaryReactor* Service::Stat(grpc::CallbackServerContext* context,
                                         const api::StatSnapshotRequest* request,
                                         api::StatSnapshotResponse* response) {
-  return answer(context, rpc_, call_of(*context, "Stat", request->key()),
-                [this, request, response]() -> Status {
-                  IMSY_TRY_ASSIGN(const Info info, snapshotter_.stat(request->key()));
-                  fill_info(*response->mutable_info(), info);
-                  return {};
-                });
+  Call call = call_of(*context, "Stat", request->key());
+  if (const auto known = snapshotter_.known_info(request->key())) {
+    return answer_now(context, call, [&] { fill_info(*response->mutable_info(), *known); });
+  }
+  return answer(context, rpc_, std::move(call), [this, request, response]() -> Status {
+    IMSY_TRY_ASSIGN(const Info info, snapshotter_.stat(request->key()));
+    fill_info(*response->mutable_info(), info);
+    return {};
+  });
 }
 
 grpc::ServerUnaryReactor* Service::Update(grpc::CallbackServerContext* context,
@@ -238,13 +253,19 @@ grpc::ServerWriteReactor<api::ListSnapshotsResponse>* Service::List(
 grpc::ServerUnaryReactor* Service::Usage(grpc::CallbackServerContext* context,
                                          const api::UsageRequest* request,
                                          api::UsageResponse* response) {
-  return answer(context, measure_, call_of(*context, "Usage", request->key()),
-                [this, request, response]() -> Status {
-                  IMSY_TRY_ASSIGN(const auto usage, snapshotter_.usage(request->key()));
-                  response->set_size(usage.size);
-                  response->set_inodes(usage.inodes);
-                  return {};
-                });
+  Call call = call_of(*context, "Usage", request->key());
+  const auto fill = [response](const snapshotter::Usage& usage) {
+    response->set_size(usage.size);
+    response->set_inodes(usage.inodes);
+  };
+  if (const auto known = snapshotter_.known_usage(request->key())) {
+    return answer_now(context, call, [&] { fill(*known); });
+  }
+  return answer(context, measure_, std::move(call), [this, request, fill]() -> Status {
+    IMSY_TRY_ASSIGN(const auto usage, snapshotter_.usage(request->key()));
+    fill(usage);
+    return {};
+  });
 }
 
 grpc::ServerUnaryReactor* Service::Cleanup(grpc::CallbackServerContext* context,

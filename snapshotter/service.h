@@ -80,6 +80,9 @@ class Service final : public containerd::services::snapshots::v1::Snapshots::Cal
   template <typename Work>
   grpc::ServerUnaryReactor* answer(grpc::CallbackServerContext* context, ThreadPool& pool,
                                    Call call, Work work);
+  template <typename Work>
+  grpc::ServerUnaryReactor* answer_now(grpc::CallbackServerContext* context, const Call& call,
+                                       Work work);
 
   Snapshotter& snapshotter_;
   Calls& calls_;

@@ -387,6 +387,18 @@ Result<Info> Snapshotter::stat(const std::string& key) {
   return std::move(row.info);
 }
 
+std::optional<Info> Snapshotter::known_info(const std::string& key) const {
+  const auto row = database_.known(key);
+  if (row == nullptr) return std::nullopt;
+  return row->info;
+}
+
+std::optional<Usage> Snapshotter::known_usage(const std::string& key) const {
+  const auto row = database_.known(key);
+  if (row == nullptr || row->info.kind == Kind::kActive) return std::nullopt;
+  return row->usage;
+}
+
 Result<Info> Snapshotter::update(const UpdateRequest& request) {
   IMSY_TRY(check_key(request.key));
   Database::LabelUpdate update;

@@ -86,6 +86,9 @@ class Snapshotter {
   Status remove(const std::string& key);
 
   Result<Info> stat(const std::string& key);
+  // What stat() and usage() would answer, if that can be told without waiting.
+  std::optional<Info> known_info(const std::string& key) const;
+  std::optional<Usage> known_usage(const std::string& key) const;
   // Mask entries are "labels" (all are replaced) or "labels.<key>". An empty value, or a key that
   // is masked and absent, deletes the label. kInvalid: any other entry.
   Result<Info> update(const UpdateRequest& request);
