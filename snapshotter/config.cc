@@ -163,6 +163,19 @@ Status parse_fetch(TableReader& reader, std::string_view name, Config& config) {
   return fetch.refuse_others();
 }
 
+Status parse_cri(TableReader& reader, std::string_view name, Config& config) {
+  const toml::node* node = reader.find("cri");
+  if (node == nullptr) return {};
+  if (!node->is_table()) return reader.fail(*node, "cri", "must be [cri]");
+  TableReader cri(*node->as_table(), name);
+  IMSY_TRY(cri.flag("image_service", config.cri_image_service));
+  if (config.cri_image_service && config.containerd_address.empty()) {
+    return reader.fail(*node, "image_service",
+                       "needs containerd_address, where calls are passed to");
+  }
+  return cri.refuse_others();
+}
+
 Status parse_registries(TableReader& reader, std::string_view name,
                         std::vector<RegistryConfig>& registries) {
   const toml::node* node = reader.find("registry");
@@ -221,6 +234,7 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   IMSY_TRY(parse_hosts_dir(reader, config.hosts_dir));
   IMSY_TRY(parse_store(reader, name, config));
   IMSY_TRY(parse_fetch(reader, name, config));
+  IMSY_TRY(parse_cri(reader, name, config));
   IMSY_TRY(parse_registries(reader, name, config.registries));
   IMSY_TRY(reader.refuse_others());
   return config;

@@ -33,6 +33,7 @@ struct Config {
   std::uint64_t scrub_rate = 8u << 20;  // bytes a second; 0: never
   std::uint64_t background_rate = 0;    // bytes/s of the background; 0: no limit
   std::vector<RegistryConfig> registries;
+  bool cri_image_service = false;  // the kubelet's calls are passed on to containerd
 };
 
 // `name` is the file's, for messages. kInvalid names file, line and key; an unknown key is an

@@ -14,6 +14,7 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "snapshotter/control.h"
+#include "snapshotter/cri_proxy.h"
 #include "snapshotter/node.h"
 #include "snapshotter/notify.h"
 #include "snapshotter/own_directory.h"
@@ -104,7 +105,11 @@ Status run_daemon(const DaemonOptions& options) {
   StatsFile stats(state / "stats.json");
   write_stats(stats, *node);
   IMSY_TRY_ASSIGN(UniqueFd listening, listen_at(options.address));
-  IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service));
+  std::unique_ptr<CriProxy> cri;
+  if (options.config.cri_image_service) {
+    cri = std::make_unique<CriProxy>(options.config.containerd_address, node->cri_logins());
+  }
+  IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service, cri.get()));
   Control control(*node, root);
   IMSY_TRY_ASSIGN(UniqueFd control_socket, listen_at(state / "control.sock"));
   IMSY_TRY_ASSIGN(const auto control_server, Server::start(std::move(control_socket), control));

@@ -12,6 +12,7 @@
 #include "oci/http.h"
 #include "snapshotter/config.h"
 #include "snapshotter/containerd.h"
+#include "snapshotter/credentials/cri_logins.h"
 #include "snapshotter/database.h"
 #include "snapshotter/layout.h"
 #include "snapshotter/lazy_tree.h"
@@ -42,11 +43,14 @@ class Node {
   Stats stats() const;
   // Both null where lazy trees cannot be mounted.
   cas::Store* store() { return store_.get(); }
+  // Where the kubelet's credentials are noted.
+  const std::shared_ptr<CriLogins>& cri_logins() const { return cri_logins_; }
   NodeImages* lazy_images() { return lazy_.get(); }
 
  private:
   Node() = default;
 
+  std::shared_ptr<CriLogins> cri_logins_ = std::make_shared<CriLogins>();
   std::unique_ptr<cas::Store> store_;
   std::unique_ptr<Profiles> profiles_;  // null: they cannot be kept
   std::unique_ptr<Containerd> containerd_;

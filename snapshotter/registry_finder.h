@@ -50,8 +50,13 @@ std::string trust_domain(const oci::Registry& registry, const std::string& secre
 class RegistryFinder {
  public:
   // `containerd` and `http` outlive the finder.
-  RegistryFinder(const Config& config, Containerd& containerd, oci::HttpClient& http)
-      : config_(config), containerd_(containerd), http_(http), directory_(config.hosts_dir) {}
+  RegistryFinder(const Config& config, Containerd& containerd, oci::HttpClient& http,
+                 std::shared_ptr<const oci::Credentials> credentials)
+      : config_(config),
+        containerd_(containerd),
+        http_(http),
+        credentials_(std::move(credentials)),
+        directory_(config.hosts_dir) {}
 
   // Places to ask, best first, at most 16. kUnavailable with the reason when there is none.
   Result<std::vector<Source>> find(const ImageQuery& query, Containerd::Deadline deadline);
@@ -73,11 +78,11 @@ class RegistryFinder {
   };
   Result<std::vector<oci::Host>> hosts_for(const std::string& name) const;
   Result<oci::Host> host_of(const Source& source) const;
-  std::shared_ptr<const oci::Credentials> credentials() const;
 
   const Config config_;
   Containerd& containerd_;
   oci::HttpClient& http_;
+  const std::shared_ptr<const oci::Credentials> credentials_;
   const oci::HostsDirectory directory_;
   Mutex mu_;
   std::map<std::string, Open> open_ IMSY_GUARDED_BY(mu_);

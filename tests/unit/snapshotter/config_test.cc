@@ -27,6 +27,16 @@ TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
   EXPECT_EQ(config->background_rate, 0U);
 }
 
+TEST(Config, TheImageServiceNeedsContainerd) {
+  EXPECT_FALSE(parse_config("", "c.toml")->cri_image_service);
+  const auto on = parse_config("[cri]\nimage_service = true\n", "c.toml");
+  ASSERT_TRUE(on) << on.error().message();
+  EXPECT_TRUE(on->cri_image_service);
+  EXPECT_FALSE(parse_config("containerd_address = \"\"\n[cri]\nimage_service = true\n", "c.toml"));
+  EXPECT_FALSE(parse_config("cri = true\n", "c.toml"));
+  EXPECT_FALSE(parse_config("[cri]\nimages = true\n", "c.toml"));
+}
+
 TEST(Config, EveryKeyIsRead) {
   const auto config = parse_config(R"(
 log_level = "debug"

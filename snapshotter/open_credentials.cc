@@ -1,0 +1,17 @@
+#include "snapshotter/open_credentials.h"
+
+#include "oci/auth.h"
+
+namespace imsy::snapshotter {
+
+Result<std::shared_ptr<const oci::Credentials>> open_credentials(
+    const Config& config, const std::shared_ptr<CriLogins>& cri_logins) {
+  std::vector<oci::CredentialChain::Place> places;
+  if (config.cri_image_service) places.push_back(cri_logins);
+  places.push_back(std::make_shared<oci::DockerConfig>(
+      config.docker_config.empty() ? oci::DockerConfig::default_path() : config.docker_config));
+  return std::shared_ptr<const oci::Credentials>(
+      std::make_shared<oci::CredentialChain>(std::move(places)));
+}
+
+}  // namespace imsy::snapshotter
