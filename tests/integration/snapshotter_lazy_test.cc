@@ -870,5 +870,93 @@ TEST_F(LazyTest, PrivateContentNeedsItsCredential) {
   EXPECT_THAT(process_->log(), ::testing::Not(HasSubstr("dXNlcjpjb3JyZWN0IGhvcnNl")));
 }
 
+// A node with the right login that has pulled a private image in the namespace "default".
+class PrivateTest : public LazyTest {
+ protected:
+  void SetUp() override {
+    LazyTest::SetUp();
+    if (IsSkipped()) return;
+    registry_->require_basic("user", "pw");
+    log_in("pw");
+    start("background_fill = false\n");
+    image_ = publish(31);
+    Client client(*process_);
+    pull(client, image_);
+    // Labels are written down once a second.
+    process_->wait_for_stats([](const oci::Json& stats) {
+      return stats.contains("images") && !stats["images"].empty();
+    });
+    registry_->clear_log();
+  }
+  void log_in(const std::string& password) {
+    std::filesystem::create_directories(folder_ / "docker");
+    const oci::Json login = {{"username", "user"}, {"password", password}};
+    std::ofstream(folder_ / "docker/config.json")
+        << oci::Json{{"auths", {{registry_->host(), login}}}};
+  }
+  // What Prepare of its anchor layer says in a namespace that has pulled from this repository.
+  Code prepare_in(const std::string& name_space, const std::string& repository) {
+    const std::string config = *containerd_->blob("default", image_.config);
+    containerd_->add_blob(name_space, config,
+                          {{"containerd.io/distribution.source.127.0.0.1", repository}});
+    const std::string key = name_space + "/" + std::to_string(++keys_) + "/extract";
+    return Client(*process_).prepare(key, "", image_.labels(0), nullptr, name_space).error_code();
+  }
+  // What requests for content were answered, but for those that only ask for a login.
+  std::vector<int> answers() const {
+    std::vector<int> statuses;
+    for (const FakeRequest& request : registry_->log()) {
+      const bool content = request.path.find("/blobs/") != std::string::npos;
+      if (content && request.status != 401) statuses.push_back(request.status);
+    }
+    return statuses;
+  }
+
+  Image image_;
+};
+
+TEST_F(PrivateTest, AnAuthenticatedRequestPrecedesEachAnswer) {
+  EXPECT_EQ(prepare_in("default", "web"), Code::ALREADY_EXISTS);
+  EXPECT_TRUE(answers().empty()) << "that was asked a moment ago";
+  EXPECT_EQ(prepare_in("second", "web"), Code::ALREADY_EXISTS);
+  ASSERT_EQ(answers().size(), 1U);
+  EXPECT_EQ(answers()[0], 206);
+  const std::vector<FakeRequest> log = registry_->log();
+  EXPECT_THAT(log.back().header("authorization"), HasSubstr("Basic "));
+  EXPECT_EQ(log.back().header("range").find("bytes="), 0U) << "and little of it";
+  EXPECT_EQ(prepare_in("second", "web"), Code::ALREADY_EXISTS);
+  EXPECT_EQ(answers().size(), 1U) << "a moment ago, again";
+}
+
+TEST_F(PrivateTest, WhoNamesAnotherRepositoryGetsNothing) {
+  EXPECT_EQ(prepare_in("hostile", "evil/web"), Code::OK) << "containerd has to fetch it itself";
+  EXPECT_TRUE(answers().empty()) << "whatever it would say";
+  EXPECT_THAT(process_->log(), HasSubstr("its content is private"));
+  // Without a claim nobody knows where it would be from.
+  const Client::Labels bare = {{kRef, image_.chain[0]}};
+  EXPECT_EQ(Client(*process_).prepare("hostile/2/x", "", bare, nullptr, "hostile").error_code(),
+            Code::OK);
+}
+
+TEST_F(PrivateTest, ARevokedLoginEndsIt) {
+  registry_->require_basic("user", "another");
+  EXPECT_EQ(prepare_in("second", "web"), Code::OK);
+  restart();  // nothing is known to have been asked a moment ago
+  EXPECT_EQ(prepare_in("default", "web"), Code::OK) << "nor is it given where it was";
+  log_in("another");
+  EXPECT_EQ(prepare_in("second", "web"), Code::ALREADY_EXISTS);
+}
+
+TEST_F(PrivateTest, WithoutItsRegistryOnlyItsNamespaceHasIt) {
+  restart();
+  registry_->fault("", "", FakeRegistry::kAlways, [](const FakeRequest&, FakeResponse& response) {
+    response.end = FakeResponse::End::kReset;
+    response.send_at_most = 0;
+  });
+  EXPECT_EQ(prepare_in("second", "web"), Code::OK);
+  EXPECT_EQ(prepare_in("default", "web"), Code::ALREADY_EXISTS);
+  EXPECT_THAT(process_->log(), HasSubstr("cannot be asked whether it may be used again"));
+}
+
 }  // namespace
 }  // namespace imsy::test

@@ -146,6 +146,14 @@ Digest FakeContainerd::add_blob(const std::string& name_space, const std::string
   return digest;
 }
 
+std::optional<std::string> FakeContainerd::blob(const std::string& name_space,
+                                                const Digest& digest) const {
+  MutexLock lock(impl_->mu);
+  const auto& known = impl_->blobs[name_space];
+  const auto found = known.find(digest.to_string());
+  return found == known.end() ? std::nullopt : std::optional(found->second.bytes);
+}
+
 void FakeContainerd::set_blob(const std::string& name_space, const Digest& digest,
                               const std::string& bytes) {
   MutexLock lock(impl_->mu);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/digest.h"
@@ -24,6 +25,7 @@ class FakeContainerd {
 
   Digest add_blob(const std::string& name_space, const std::string& bytes,
                   std::map<std::string, std::string> labels = {});
+  std::optional<std::string> blob(const std::string& name_space, const Digest& digest) const;
   void set_blob(const std::string& name_space, const Digest& digest, const std::string& bytes);
   void add_image(const std::string& name_space, const std::string& name, const Digest& target);
   // Calls so far, of all services.
