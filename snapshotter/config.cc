@@ -163,6 +163,29 @@ Status parse_fetch(TableReader& reader, std::string_view name, Config& config) {
   return fetch.refuse_others();
 }
 
+Status parse_path(TableReader& reader, std::string_view key, std::filesystem::path& to) {
+  std::string path = to;
+  IMSY_TRY(reader.text(key, path));
+  if (!path.empty() && path.front() != '/') {
+    return reader.fail(*reader.find(key), key, "must be an absolute path");
+  }
+  to = path;
+  return {};
+}
+
+Status parse_credentials(TableReader& reader, std::string_view name, Config& config) {
+  const toml::node* node = reader.find("credentials");
+  if (node == nullptr) return {};
+  if (!node->is_table()) return reader.fail(*node, "credentials", "must be [credentials]");
+  TableReader credentials(*node->as_table(), name);
+  IMSY_TRY(parse_path(credentials, "kubelet_config", config.kubelet_config));
+  IMSY_TRY(parse_path(credentials, "kubelet_bin_dir", config.kubelet_bin_dir));
+  if (config.kubelet_config.empty() != config.kubelet_bin_dir.empty()) {
+    return reader.fail(*node, "kubelet_config", "and kubelet_bin_dir are needed together");
+  }
+  return credentials.refuse_others();
+}
+
 Status parse_cri(TableReader& reader, std::string_view name, Config& config) {
   const toml::node* node = reader.find("cri");
   if (node == nullptr) return {};
@@ -234,6 +257,7 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   IMSY_TRY(parse_hosts_dir(reader, config.hosts_dir));
   IMSY_TRY(parse_store(reader, name, config));
   IMSY_TRY(parse_fetch(reader, name, config));
+  IMSY_TRY(parse_credentials(reader, name, config));
   IMSY_TRY(parse_cri(reader, name, config));
   IMSY_TRY(parse_registries(reader, name, config.registries));
   IMSY_TRY(reader.refuse_others());

@@ -33,6 +33,9 @@ struct Config {
   std::uint64_t scrub_rate = 8u << 20;  // bytes a second; 0: never
   std::uint64_t background_rate = 0;    // bytes/s of the background; 0: no limit
   std::vector<RegistryConfig> registries;
+  // Of the kubelet's credential plugins; both empty: none are used.
+  std::filesystem::path kubelet_config;
+  std::filesystem::path kubelet_bin_dir;
   bool cri_image_service = false;  // the kubelet's calls are passed on to containerd
 };
 

@@ -1,6 +1,7 @@
 #include "snapshotter/open_credentials.h"
 
 #include "oci/auth.h"
+#include "snapshotter/credentials/kubelet_plugins.h"
 
 namespace imsy::snapshotter {
 
@@ -10,6 +11,11 @@ Result<std::shared_ptr<const oci::Credentials>> open_credentials(
   if (config.cri_image_service) places.push_back(cri_logins);
   places.push_back(std::make_shared<oci::DockerConfig>(
       config.docker_config.empty() ? oci::DockerConfig::default_path() : config.docker_config));
+  if (!config.kubelet_config.empty()) {
+    IMSY_TRY_ASSIGN(auto plugins,
+                    KubeletPlugins::open(config.kubelet_config, config.kubelet_bin_dir));
+    places.push_back(std::move(plugins));
+  }
   return std::shared_ptr<const oci::Credentials>(
       std::make_shared<oci::CredentialChain>(std::move(places)));
 }

@@ -37,6 +37,19 @@ TEST(Config, TheImageServiceNeedsContainerd) {
   EXPECT_FALSE(parse_config("[cri]\nimages = true\n", "c.toml"));
 }
 
+TEST(Config, PlacesOfCredentials) {
+  const auto on = parse_config(
+      "[credentials]\nkubelet_config = \"/etc/k/c.yaml\"\nkubelet_bin_dir = \"/usr/libexec/k\"\n",
+      "c.toml");
+  ASSERT_TRUE(on) << on.error().message();
+  EXPECT_EQ(on->kubelet_config, "/etc/k/c.yaml");
+  EXPECT_EQ(on->kubelet_bin_dir, "/usr/libexec/k");
+  for (const char* bad : {"kubelet_config = \"/c.yaml\"", "kubelet_bin_dir = \"/k\"",
+                          "kubelet_config = \"c.yaml\"\nkubelet_bin_dir = \"/k\"", "other = 1"}) {
+    EXPECT_FALSE(parse_config("[credentials]\n" + std::string(bad) + "\n", "c.toml")) << bad;
+  }
+}
+
 TEST(Config, EveryKeyIsRead) {
   const auto config = parse_config(R"(
 log_level = "debug"
