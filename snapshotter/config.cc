@@ -180,6 +180,7 @@ Status parse_credentials(TableReader& reader, std::string_view name, Config& con
   TableReader credentials(*node->as_table(), name);
   IMSY_TRY(parse_path(credentials, "kubelet_config", config.kubelet_config));
   IMSY_TRY(parse_path(credentials, "kubelet_bin_dir", config.kubelet_bin_dir));
+  IMSY_TRY(parse_path(credentials, "kubeconfig", config.kubeconfig));
   if (config.kubelet_config.empty() != config.kubelet_bin_dir.empty()) {
     return reader.fail(*node, "kubelet_config", "and kubelet_bin_dir are needed together");
   }

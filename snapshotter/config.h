@@ -36,7 +36,8 @@ struct Config {
   // Of the kubelet's credential plugins; both empty: none are used.
   std::filesystem::path kubelet_config;
   std::filesystem::path kubelet_bin_dir;
-  bool cri_image_service = false;  // the kubelet's calls are passed on to containerd
+  std::filesystem::path kubeconfig;  // of who may list the cluster's secrets; empty: none are used
+  bool cri_image_service = false;    // the kubelet's calls are passed on to containerd
 };
 
 // `name` is the file's, for messages. kInvalid names file, line and key; an unknown key is an

@@ -2,6 +2,7 @@
 
 #include "oci/auth.h"
 #include "snapshotter/credentials/kubelet_plugins.h"
+#include "snapshotter/credentials/kubernetes_secrets.h"
 
 namespace imsy::snapshotter {
 
@@ -15,6 +16,10 @@ Result<std::shared_ptr<const oci::Credentials>> open_credentials(
     IMSY_TRY_ASSIGN(auto plugins,
                     KubeletPlugins::open(config.kubelet_config, config.kubelet_bin_dir));
     places.push_back(std::move(plugins));
+  }
+  if (!config.kubeconfig.empty()) {
+    IMSY_TRY_ASSIGN(auto secrets, KubernetesSecrets::open(config.kubeconfig));
+    places.push_back(std::move(secrets));
   }
   return std::shared_ptr<const oci::Credentials>(
       std::make_shared<oci::CredentialChain>(std::move(places)));

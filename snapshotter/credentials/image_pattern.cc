@@ -62,21 +62,31 @@ bool matches_host(std::string_view pattern, std::string_view host) {
   }
 }
 
-}  // namespace
-
-bool matches_image(std::string_view pattern, const oci::CredentialQuery& image) {
+std::string_view without_scheme(std::string_view pattern) {
   for (const std::string_view scheme : {"https://", "http://"}) {
     if (pattern.starts_with(scheme)) pattern.remove_prefix(scheme.size());
   }
-  const std::size_t slash = std::min(pattern.find('/'), pattern.size());
-  const std::string_view host = pattern.substr(0, slash);
-  std::string_view path = pattern.substr(slash);
+  return pattern;
+}
+
+}  // namespace
+
+std::string_view path_of_pattern(std::string_view pattern) {
+  pattern = without_scheme(pattern);
+  pattern.remove_prefix(std::min(pattern.find('/'), pattern.size()));
   for (const std::string_view version : {"/v1", "/v2"}) {
-    if (path == version || path.starts_with(std::string(version) + "/")) {
-      path.remove_prefix(version.size());
+    if (pattern == version || pattern.starts_with(std::string(version) + "/")) {
+      pattern.remove_prefix(version.size());
       break;
     }
   }
+  return pattern == "/" ? std::string_view() : pattern;
+}
+
+bool matches_image(std::string_view pattern, const oci::CredentialQuery& image) {
+  const std::string_view path = path_of_pattern(pattern);
+  pattern = without_scheme(pattern);
+  const std::string_view host = pattern.substr(0, pattern.find('/'));
   if (!("/" + image.repository).starts_with(path)) return false;
   if (!oci::is_docker_hub(image.host)) return matches_host(host, image.host);
   constexpr std::array<std::string_view, 3> kNames = {"docker.io", "index.docker.io",

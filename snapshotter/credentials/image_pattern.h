@@ -14,6 +14,9 @@
 
 namespace imsy::snapshotter {
 
+// What it says behind the host: "/team", "" for all. The longest says most.
+std::string_view path_of_pattern(std::string_view pattern);
+
 bool matches_image(std::string_view pattern, const oci::CredentialQuery& image);
 
 }  // namespace imsy::snapshotter

@@ -39,11 +39,13 @@ TEST(Config, TheImageServiceNeedsContainerd) {
 
 TEST(Config, PlacesOfCredentials) {
   const auto on = parse_config(
-      "[credentials]\nkubelet_config = \"/etc/k/c.yaml\"\nkubelet_bin_dir = \"/usr/libexec/k\"\n",
+      "[credentials]\nkubelet_config = \"/etc/k/c.yaml\"\nkubelet_bin_dir = \"/usr/libexec/k\"\n"
+      "kubeconfig = \"/etc/k/kubeconfig\"\n",
       "c.toml");
   ASSERT_TRUE(on) << on.error().message();
   EXPECT_EQ(on->kubelet_config, "/etc/k/c.yaml");
   EXPECT_EQ(on->kubelet_bin_dir, "/usr/libexec/k");
+  EXPECT_EQ(on->kubeconfig, "/etc/k/kubeconfig");
   for (const char* bad : {"kubelet_config = \"/c.yaml\"", "kubelet_bin_dir = \"/k\"",
                           "kubelet_config = \"c.yaml\"\nkubelet_bin_dir = \"/k\"", "other = 1"}) {
     EXPECT_FALSE(parse_config("[credentials]\n" + std::string(bad) + "\n", "c.toml")) << bad;

@@ -1,6 +1,7 @@
 #include "snapshotter/cri_proxy.h"
 
 #include <gmock/gmock.h>
+#include <grpc/grpc.h>
 #include <gtest/gtest.h>
 
 #include <future>
@@ -51,6 +52,9 @@ class FakeImageService final : public cri::ImageService::Service {
 
 class CriProxyTest : public ::testing::Test {
  protected:
+  // gRPC stays as long as the program: when its last user goes it may wait ten seconds for a
+  // connection that has not ended yet.
+  static void SetUpTestSuite() { grpc_init(); }
   CriProxyTest() {
     start_containerd();
     auto listening = listen_at(folder_ / "s");
