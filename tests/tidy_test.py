@@ -35,6 +35,7 @@ THIRD_PARTY = {
     r"curl/": {"oci"},
     r"(fuse3/)?fuse(_lowlevel)?\.h": {"fuse"},
     r"grpcpp/": {"snapshotter", "cli"},
+    r"yaml\.h": {"snapshotter"},
     r"sqlite3\.h": {"cas", "snapshotter", "cli"},
 }
 
