@@ -9,13 +9,13 @@
 
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "common/result.h"
 #include "oci/credentials.h"
+#include "oci/descriptor.h"
 
 namespace imsy::oci {
 
@@ -28,11 +28,20 @@ class DockerConfig final : public Credentials {
   explicit DockerConfig(std::filesystem::path path = default_path());
   // Reads the file each time, so that a rotated one is seen. May start a helper program (10 s
   // limit).
-  Result<std::optional<Credential>> find(std::string_view host) const override;
+  Result<std::vector<Credential>> find(const CredentialQuery& query) const override;
 
  private:
   std::filesystem::path path_;
 };
+
+// Whether `host` is one of the names of Docker Hub.
+bool is_docker_hub(std::string_view host);
+// Whether `key` (host, host:port, or a URL), as in "auths", is for all of the registry at `host`.
+bool names_host(std::string_view key, std::string_view host);
+// user:password in base64. kInvalid, in words that do not quote it.
+Result<Credential> decode_login(std::string_view encoded);
+// The value of a key of "auths". Errors as decode_login.
+Result<Credential> parse_login(const Json& entry);
 
 // One challenge of a WWW-Authenticate header.
 struct Challenge {

@@ -15,6 +15,7 @@ using std::chrono::milliseconds;
 
 constexpr unsigned kRedirectsMax = 5;
 constexpr unsigned kChallengesMax = 2;  // nothing was sent yet; what was sent has expired
+constexpr unsigned kLoginsMax = 6;      // as long as there are other credentials to try
 constexpr std::size_t kTargetsMax = 1024;
 constexpr std::size_t kReasonLimit = 200;
 
@@ -75,6 +76,7 @@ struct Caller::Call {
   Url first;                          // where the request was meant to go
   Url target;                         // where it goes now
   std::string authorization;          // what it carried last
+  std::string identity;               // what was shown for it; as Caller::identity()
   HttpClient::RequestId running = 0;  // 0: waits for a timer or an authorization
   unsigned redirects = 0;
   unsigned retries = 0;
@@ -185,6 +187,9 @@ void Caller::begin(const CallPtr& call) {
   call->first = call->target = std::move(*first);
   call->redirects = 0;
   call->from_memory = false;
+  // Where a redirect led was for whoever was shown then.
+  call->identity = identity();
+  if (call->identity != targets_identity_) targets_.clear();
   if (call->policy.remember_target) {
     if (const auto known = targets_.find(call->first.text); known != targets_.end()) {
       call->target = known->second;
@@ -205,9 +210,7 @@ void Caller::attempt(const CallPtr& call) {
     return;
   }
   if (!at_registry(*call) || !authorizer_) return transmit(call, std::string());
-  authorizer_->header([self = shared_from_this(), call](const Result<std::string>& value) {
-    self->transmit(call, value);
-  });
+  authorizer_->header(transmit_later(call));
 }
 
 // The server is ailing. At a remembered place the registry may know another one.
@@ -224,6 +227,7 @@ void Caller::transmit(const CallPtr& call, const Result<std::string>& authorizat
   if (!call->done) return;
   if (!authorization) return finish(call, authorization.error());
   call->authorization = *authorization;
+  if (at_registry(*call)) call->identity = identity();
   call->running = http_.start(request_for(call, *authorization),
                               [self = shared_from_this(), call](Result<HttpResponse> result) {
                                 call->running = 0;
@@ -247,8 +251,13 @@ HttpRequest Caller::request_for(const CallPtr& call, const std::string& authoriz
     };
   }
   if (call->request.on_headers) {
-    request.on_headers = [call](const HttpResponse& response) {
-      return response.status / 100 == 2 ? call->request.on_headers(response) : Status();
+    request.on_headers = [self = shared_from_this(), call](const HttpResponse& response) -> Status {
+      if (response.status / 100 != 2) return {};
+      // Who is told of the bytes asks identity() whose they are.
+      if (self->identity() != call->identity) {
+        return Error(Errc::kUnavailable, "another credential came into use meanwhile");
+      }
+      return call->request.on_headers(response);
     };
   }
   if (call->request.on_body) {
@@ -272,9 +281,11 @@ void Caller::answered(const CallPtr& call, Result<HttpResponse> result) {
   const HttpResponse& response = *result;
   if (at_registry(*call)) network_ = network_of(response.peer_address);
   const bool may_authorize = authorizer_ && at_registry(*call);
-  if (response.status == 401 && may_authorize && call->challenges < kChallengesMax) {
+  const bool others = may_authorize && call->challenges < kLoginsMax && authorizer_->another_left();
+  if (response.status == 401 && may_authorize && (others || call->challenges < kChallengesMax)) {
     return refused(call, response);
   }
+  if (response.status == 403 && others) return refused(call, response);
   if (is_redirect(response.status) && may_follow(call->request, response.status)) {
     return follow(call, response);
   }
@@ -301,10 +312,17 @@ void Caller::answered(const CallPtr& call, Result<HttpResponse> result) {
 
 void Caller::refused(const CallPtr& call, const HttpResponse& response) {
   ++call->challenges;
-  authorizer_->challenged(response, call->authorization,
-                          [self = shared_from_this(), call](const Result<std::string>& value) {
-                            self->transmit(call, value);
-                          });
+  if (response.status == 403) {
+    authorizer_->forbidden(call->authorization, transmit_later(call));
+  } else {
+    authorizer_->challenged(response, call->authorization, transmit_later(call));
+  }
+}
+
+Authorizer::Ready Caller::transmit_later(const CallPtr& call) {
+  return [self = shared_from_this(), call](const Result<std::string>& value) {
+    self->transmit(call, value);
+  };
 }
 
 void Caller::follow(const CallPtr& call, const HttpResponse& response) {
@@ -355,7 +373,8 @@ void Caller::forget_target(const std::string& url) {
 
 void Caller::remember(const CallPtr& call) {
   if (!call->policy.remember_target || call->target.text == call->first.text) return;
-  if (targets_.size() >= kTargetsMax) targets_.clear();
+  if (targets_.size() >= kTargetsMax || targets_identity_ != call->identity) targets_.clear();
+  targets_identity_ = call->identity;
   targets_.insert_or_assign(call->first.text, call->target);
 }
 

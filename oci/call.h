@@ -81,6 +81,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   void begin(const CallPtr& call);
   void attempt(const CallPtr& call);
   void turned_away(const CallPtr& call);
+  Authorizer::Ready transmit_later(const CallPtr& call);
   void transmit(const CallPtr& call, const Result<std::string>& authorization);
   HttpRequest request_for(const CallPtr& call, const std::string& authorization);
   void answered(const CallPtr& call, Result<HttpResponse> result);
@@ -107,6 +108,7 @@ class Caller : public std::enable_shared_from_this<Caller> {
   Backoff backoff_;
   Network network_ = Network::kPublic;  // where the registry answered from
   std::map<std::string, Url> targets_;  // where redirects of an URL have led
+  std::string targets_identity_;        // what was shown for that
 };
 
 // What a status other than the expected ones means, with the registry's own words if it gave some.

@@ -1,14 +1,16 @@
 // Credentials: where the login for a registry is looked up.
 //
-// docker's configuration (oci/auth.h) is one such place. No credential is ever logged, put into an
-// error message, or handed to a host it was not meant for.
+// docker's configuration (oci/auth.h) is one such place; CredentialChain joins several. No
+// credential is ever logged, put into an error message, or handed to a host it was not meant for.
 // Threads: find() from any thread.
 #pragma once
 
-#include <optional>
+#include <memory>
 #include <string>
-#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "common/mutex.h"
 #include "common/result.h"
 
 namespace imsy::oci {
@@ -17,16 +19,42 @@ struct Credential {
   std::string username;
   std::string password;
   std::string identity_token;  // OAuth2 refresh token, instead of a password
-  bool empty() const { return username.empty() && identity_token.empty(); }
+  std::string registry_token;  // shown to the registry as it is, as a bearer token
+  // Where the place knows that its credentials are always one user's, whatever the password: a name
+  // for that. "": another password may be another user's.
+  std::string owner;
+  bool empty() const {
+    return username.empty() && identity_token.empty() && registry_token.empty();
+  }
+  bool operator==(const Credential&) const = default;
+};
+
+struct CredentialQuery {
+  std::string host;        // with its port, as in references; Docker Hub is "docker.io"
+  std::string repository;  // "library/ubuntu"
 };
 
 class Credentials {
  public:
   virtual ~Credentials() = default;
 
-  // What to show `host` (with its port, as in references; Docker Hub is "docker.io"); nullopt when
-  // there is nothing for it. Asked anew for every login. May wait for the disk or another program.
-  virtual Result<std::optional<Credential>> find(std::string_view host) const = 0;
+  // What to show there, in the order in which to try; empty when there is nothing for it. Asked
+  // anew for every login. May wait for the disk, another program or a server.
+  virtual Result<std::vector<Credential>> find(const CredentialQuery& query) const = 0;
+};
+
+// Several places, asked in this order. One that fails does not keep the others from being asked: it
+// is logged when its reason is a new one, and is the error when nobody has anything.
+class CredentialChain final : public Credentials {
+ public:
+  using Place = std::shared_ptr<const Credentials>;
+  explicit CredentialChain(std::vector<Place> places);
+  Result<std::vector<Credential>> find(const CredentialQuery& query) const override;
+
+ private:
+  const std::vector<Place> places_;
+  mutable Mutex mu_;
+  mutable std::vector<std::string> reasons_ IMSY_GUARDED_BY(mu_);  // by place, the last one
 };
 
 }  // namespace imsy::oci

@@ -19,6 +19,7 @@ using std::chrono::seconds;
 constexpr std::uint64_t kTokenAnswerLimit = 256u << 10;
 constexpr std::size_t kTokenLimit = 32u << 10;
 constexpr std::size_t kScopesMax = 8;
+constexpr std::size_t kRefusedMax = 64;
 constexpr std::size_t kScopeLimit = 1024;
 constexpr std::uint64_t kLifetimeDefault = 60;  // seconds, as the specification says
 constexpr std::uint64_t kLifetimeMax = 24 * 3600;
@@ -35,6 +36,23 @@ std::string parameter(const Challenge& challenge, const std::string& name) {
 
 std::string form_field(const std::string& name, std::string_view value) {
   return with_query("", name, value).substr(1);
+}
+
+bool is_printable(std::string_view token) {
+  return std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
+
+// Length before content, so that no two lists of parts give the same bytes.
+std::string hash_of(std::initializer_list<std::string_view> parts) {
+  std::string all;
+  for (const std::string_view part : parts)
+    all += std::to_string(part.size()) + ":" + std::string(part);
+  return sha256(all).hex();
+}
+
+std::string hash_of(const Credential& credential) {
+  return hash_of({credential.username, credential.password, credential.identity_token,
+                  credential.registry_token});
 }
 
 bool is_bare_address(const Url& url) {
@@ -68,7 +86,7 @@ void Authorizer::challenged(const HttpResponse& response, const std::string& use
   for (const char* scheme : {"bearer", "basic"}) {
     for (const Challenge& challenge : challenges) {
       if (challenge.scheme != scheme || !accept_challenge(challenge)) continue;
-      rejected_ = used;
+      if (!used.empty() && used == value_) refuse_used();
       return refresh(std::move(ready));
     }
   }
@@ -130,15 +148,90 @@ void Authorizer::refresh(Ready ready) {
   if (std::exchange(refreshing_, true)) return;
   // A credential helper may take its time.
   http_.run_aside([self = shared_from_this()] {
-    auto found = self->options_.credentials->find(self->options_.credential_name);
+    auto found = self->options_.credentials->find(
+        {self->options_.credential_name, self->options_.repository});
     self->http_.call_after(milliseconds(0),
-                           [self, found = std::move(found)] { self->credential_found(found); });
+                           [self, found = std::move(found)] { self->credentials_found(found); });
   });
 }
 
-void Authorizer::credential_found(const Result<std::optional<Credential>>& found) {
+void Authorizer::forbidden(const std::string& used, Ready ready) {
+  if (valid() && !refreshing_ && used != value_) return ready(value_);
+  if (used == value_) refuse_used();
+  refresh(std::move(ready));
+}
+
+void Authorizer::refuse_used() {
+  // Credentials that are renewed and refused again and again must not add up.
+  if (refused_.size() >= kRefusedMax) refused_.clear();
+  refused_.insert(used_);
+}
+
+bool Authorizer::is_usable(const Credential& credential) const {
+  return scheme_ != Scheme::kBasic || !credential.username.empty();
+}
+
+bool Authorizer::another_left() const {
+  if (scheme_ == Scheme::kNone) return false;
+  return std::ranges::any_of(found_, [this](const Credential& one) {
+    const std::string hash = hash_of(one);
+    return is_usable(one) && hash != used_ && !refused_.contains(hash);
+  });
+}
+
+// The first that was not refused. A token may have been refused only because it was over: so when
+// all were, the first one gets another.
+const Credential* Authorizer::next_credential() {
+  const Credential* first = nullptr;
+  for (const Credential& one : found_) {
+    if (!is_usable(one)) continue;
+    if (!refused_.contains(hash_of(one))) return &one;
+    if (first == nullptr) first = &one;
+  }
+  refused_.clear();
+  const bool renewable = scheme_ == Scheme::kBearer && first && first->registry_token.empty();
+  return renewable ? first : nullptr;
+}
+
+void Authorizer::credentials_found(const Result<std::vector<Credential>>& found) {
   if (!found) return settle(found.error());
-  if (scheme_ == Scheme::kBasic) return settle(use_basic(*found));
+  found_ = *found;
+  use_next();
+}
+
+Error Authorizer::no_credential() const {
+  const std::string origin = options_.endpoint.origin();
+  if (std::ranges::any_of(found_, [this](const Credential& one) { return is_usable(one); })) {
+    return {Errc::kDenied,
+            origin + ": the registry refuses the credential for " + options_.credential_name};
+  }
+  return {Errc::kDenied, origin + ": a login is needed, but there is no credential for " +
+                             options_.credential_name + "; log in first"};
+}
+
+void Authorizer::use_next() {
+  const Credential* next = next_credential();
+  // Without a credential a token may be had all the same.
+  const bool anonymous = scheme_ == Scheme::kBearer && found_.empty();
+  if (next == nullptr && !anonymous) return settle(no_credential());
+  const Credential credential = next ? *next : Credential();
+  used_ = hash_of(credential);
+  if (scheme_ == Scheme::kBasic) {
+    value_ = basic(credential);
+    showed(credential);
+    return settle({});
+  }
+  if (!credential.registry_token.empty()) {
+    const std::string& token = credential.registry_token;
+    if (token.size() > kTokenLimit || !is_printable(token)) {
+      return settle(Error(Errc::kDenied, options_.endpoint.origin() +
+                                             ": the token for the registry is not usable"));
+    }
+    value_ = "Bearer " + token;
+    renew_at_ = Clock::time_point::max();
+    showed(credential);
+    return settle({});
+  }
   auto realm = parse_url(realm_text_);
   if (!realm) {
     return settle(Error(Errc::kDenied,
@@ -146,37 +239,16 @@ void Authorizer::credential_found(const Result<std::optional<Credential>>& found
   }
   realm_ = std::move(*realm);
   if (const Status usable = check_realm(); !usable) return settle(usable);
-  auto request = token_request(*found);
-  if (!request) return settle(request.error());
-  if (realm_.origin() == options_.endpoint.origin()) add_headers(*request, options_.headers);
-  if (*found && !(*found)->empty()) showed(**found);
-  request_token(*request, 0);
-}
-
-Status Authorizer::use_basic(const std::optional<Credential>& credential) {
-  if (!credential || credential->username.empty()) {
-    return Error(Errc::kDenied, options_.endpoint.origin() + ": a login is needed, but there is " +
-                                    "no credential for " + options_.credential_name +
-                                    "; log in first");
-  }
-  std::string value = basic(*credential);
-  if (value == rejected_) {
-    return Error(Errc::kDenied, options_.endpoint.origin() + ": the registry refuses the " +
-                                    "credential for " + options_.credential_name);
-  }
-  value_ = std::move(value);
-  showed(*credential);
-  return {};
+  HttpRequest request = token_request(credential);
+  if (realm_.origin() == options_.endpoint.origin()) add_headers(request, options_.headers);
+  if (!credential.empty()) showed(credential);
+  request_token(request, 0);
 }
 
 void Authorizer::showed(const Credential& credential) {
-  std::string all;
-  // Length before content, so that no two credentials give the same bytes.
-  for (const std::string* part :
-       {&credential.username, &credential.password, &credential.identity_token}) {
-    all += std::to_string(part->size()) + ":" + *part;
-  }
-  const std::string identity = sha256(all).hex();
+  const std::string identity = credential.owner.empty()
+                                   ? hash_of(credential)
+                                   : hash_of({"owner", credential.owner, credential.username});
   const MutexLock lock(mu_);
   identity_ = identity;
 }
@@ -201,7 +273,7 @@ Status Authorizer::check_realm() const {
   return {};
 }
 
-Result<HttpRequest> Authorizer::token_request(const std::optional<Credential>& credential) const {
+HttpRequest Authorizer::token_request(const Credential& credential) const {
   HttpRequest request;
   request.body_limit = kTokenAnswerLimit;
   request.counts = options_.counts;
@@ -209,13 +281,13 @@ Result<HttpRequest> Authorizer::token_request(const std::optional<Credential>& c
   const bool away = realm_.origin() != options_.endpoint.origin();
   if (away) request.allow_address = options_.allow_address;
   request.tls = away ? options_.tls_away : options_.tls;
-  if (credential && !credential->identity_token.empty()) {
+  if (!credential.identity_token.empty()) {
     std::string scope;
     for (const std::string& one : scopes()) scope += (scope.empty() ? "" : " ") + one;
     const std::string form = form_field("grant_type", "refresh_token") + "&" +
                              form_field("client_id", "imsy") + "&" +
                              form_field("service", service_) + "&" + form_field("scope", scope) +
-                             "&" + form_field("refresh_token", credential->identity_token);
+                             "&" + form_field("refresh_token", credential.identity_token);
     request.method = "POST";
     request.url = realm_.text;
     request.headers.emplace_back("Content-Type", "application/x-www-form-urlencoded");
@@ -227,8 +299,8 @@ Result<HttpRequest> Authorizer::token_request(const std::optional<Credential>& c
   for (const std::string& scope : scopes()) {
     request.url = with_query(std::move(request.url), "scope", scope);
   }
-  if (credential && !credential->empty()) {
-    request.headers.emplace_back("Authorization", basic(*credential));
+  if (!credential.username.empty()) {
+    request.headers.emplace_back("Authorization", basic(credential));
   }
   return request;
 }
@@ -246,6 +318,10 @@ void Authorizer::request_token(const HttpRequest& request, unsigned retries) {
           [self, request, retries] { self->request_token(request, retries + 1); });
       return;
     }
+    if (answer && (answer->status == 401 || answer->status == 403) && self->another_left()) {
+      self->refuse_used();
+      return self->use_next();
+    }
     self->settle(answer ? self->take_token(*answer, asked) : answer.error());
   });
 }
@@ -259,9 +335,7 @@ Status Authorizer::take_token(const HttpResponse& response, Clock::time_point as
   if (token.empty()) {
     IMSY_TRY_ASSIGN(token, string_field(json, "access_token", what));
   }
-  const bool printable =
-      std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c <= '~'; });
-  if (token.empty() || token.size() > kTokenLimit || !printable) {
+  if (token.empty() || token.size() > kTokenLimit || !is_printable(token)) {
     return Error(Errc::kDenied, what + ": the answer holds no usable token");
   }
   std::uint64_t lifetime = kLifetimeDefault;

@@ -7,9 +7,11 @@
 //     (bearer). The realm must be https unless the registry itself is plain http, must not be a
 //     bare address unless it is the registry's own, and is connected to only where the registry may
 //     lead us.
-//   * Credentials are read anew for every token, so that a changed one is used.
+//   * Credentials are read anew for every token, so that a changed one is used. One that is refused
+//     is followed by the next that there is.
 // Source: RFC 7235, RFC 7617, distribution token specification (docs/spec/auth/token.md, oauth.md).
-// Threads: header() and challenged() on the HTTP client's thread only; they never wait, and call
+// Threads: header(), challenged(), another_left() and forbidden() on the HTTP client's thread only;
+// they never wait, and call
 //   `ready` there, perhaps at once. identity() from any thread.
 #pragma once
 
@@ -58,6 +60,10 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   void header(Ready ready);
   // The registry answered 401 to a request that carried `used`. kDenied: nothing else can be tried.
   void challenged(const HttpResponse& response, const std::string& used, Ready ready);
+  // Whether a credential is known that is neither the one in use nor refused.
+  bool another_left() const;
+  // The registry answered 403 to a request that carried `used`, and there is another one.
+  void forbidden(const std::string& used, Ready ready);
 
   // Of the credential that was sent to anybody last, a hash; "": none was. From any thread.
   std::string identity() const;
@@ -72,10 +78,14 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   bool valid() const;
 
   void refresh(Ready ready);
-  void credential_found(const Result<std::optional<Credential>>& found);
-  Status use_basic(const std::optional<Credential>& credential);
+  void credentials_found(const Result<std::vector<Credential>>& found);
+  const Credential* next_credential();
+  bool is_usable(const Credential& credential) const;
+  void refuse_used();
+  void use_next();
+  Error no_credential() const;
   Status check_realm() const;
-  Result<HttpRequest> token_request(const std::optional<Credential>& credential) const;
+  HttpRequest token_request(const Credential& credential) const;
   void request_token(const HttpRequest& request, unsigned retries);
   Status take_token(const HttpResponse& response, Clock::time_point asked);
   void settle(const Status& outcome);
@@ -94,7 +104,9 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   std::string service_;
   std::map<std::string, std::set<std::string>> scopes_;  // resource -> actions
   std::string value_;                                    // of the header
-  std::string rejected_;                                 // what the registry refused last
+  std::vector<Credential> found_;                        // what there is to show, in order
+  std::set<std::string> refused_;                        // hashes of those that did not help
+  std::string used_;                                     // hash of the one in use
   Clock::time_point renew_at_ = Clock::time_point::max();
   bool refreshing_ = false;
   std::vector<Ready> waiting_;

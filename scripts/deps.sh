@@ -11,7 +11,7 @@ build=(
   build-essential cmake ninja-build pkg-config
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
   libfuse3-dev fuse3 libssl-dev libzstd-dev zlib1g-dev libisal-dev libcurl4-openssl-dev
-  libsqlite3-dev
+  libsqlite3-dev libyaml-dev
   nlohmann-json3-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
   libcpp-httplib-dev libre2-dev prometheus-cpp-dev libcap-ng-dev
   libseccomp-dev

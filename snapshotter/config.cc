@@ -166,6 +166,43 @@ Status parse_fetch(TableReader& reader, std::string_view name, Config& config) {
   return fetch.refuse_others();
 }
 
+Status parse_path(TableReader& reader, std::string_view key, std::filesystem::path& to) {
+  std::string path = to;
+  IMSY_TRY(reader.text(key, path));
+  if (!path.empty() && path.front() != '/') {
+    return reader.fail(*reader.find(key), key, "must be an absolute path");
+  }
+  to = path;
+  return {};
+}
+
+Status parse_credentials(TableReader& reader, std::string_view name, Config& config) {
+  const toml::node* node = reader.find("credentials");
+  if (node == nullptr) return {};
+  if (!node->is_table()) return reader.fail(*node, "credentials", "must be [credentials]");
+  TableReader credentials(*node->as_table(), name);
+  IMSY_TRY(parse_path(credentials, "kubelet_config", config.kubelet_config));
+  IMSY_TRY(parse_path(credentials, "kubelet_bin_dir", config.kubelet_bin_dir));
+  IMSY_TRY(parse_path(credentials, "kubeconfig", config.kubeconfig));
+  if (config.kubelet_config.empty() != config.kubelet_bin_dir.empty()) {
+    return reader.fail(*node, "kubelet_config", "and kubelet_bin_dir are needed together");
+  }
+  return credentials.refuse_others();
+}
+
+Status parse_cri(TableReader& reader, std::string_view name, Config& config) {
+  const toml::node* node = reader.find("cri");
+  if (node == nullptr) return {};
+  if (!node->is_table()) return reader.fail(*node, "cri", "must be [cri]");
+  TableReader cri(*node->as_table(), name);
+  IMSY_TRY(cri.flag("image_service", config.cri_image_service));
+  if (config.cri_image_service && config.containerd_address.empty()) {
+    return reader.fail(*node, "image_service",
+                       "needs containerd_address, where calls are passed to");
+  }
+  return cri.refuse_others();
+}
+
 Status parse_registries(TableReader& reader, std::string_view name,
                         std::vector<RegistryConfig>& registries) {
   const toml::node* node = reader.find("registry");
@@ -259,6 +296,8 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   IMSY_TRY(parse_store(reader, name, config));
   IMSY_TRY(parse_fetch(reader, name, config));
   IMSY_TRY(parse_metrics(reader, name, config.metrics_address));
+  IMSY_TRY(parse_credentials(reader, name, config));
+  IMSY_TRY(parse_cri(reader, name, config));
   IMSY_TRY(parse_registries(reader, name, config.registries));
   IMSY_TRY(reader.refuse_others());
   return config;
@@ -280,6 +319,10 @@ std::vector<std::string> needs_restart(const Config& before, const Config& now) 
   compare("[store] dedup_scope", before.store.dedup_scope, now.store.dedup_scope);
   compare("[fetch] connections_per_host", before.connections_per_host, now.connections_per_host);
   compare("[fetch] background_rate", before.background_rate, now.background_rate);
+  compare("[credentials] kubelet_config", before.kubelet_config, now.kubelet_config);
+  compare("[credentials] kubelet_bin_dir", before.kubelet_bin_dir, now.kubelet_bin_dir);
+  compare("[credentials] kubeconfig", before.kubeconfig, now.kubeconfig);
+  compare("[cri] image_service", before.cri_image_service, now.cri_image_service);
   compare("[metrics] address", before.metrics_address, now.metrics_address);
   return keys;
 }

@@ -40,6 +40,11 @@ struct Config {
   // Where /metrics and /healthz are: a socket's absolute path, or a loopback address with its port;
   // empty: nowhere.
   std::string metrics_address;
+  // Of the kubelet's credential plugins; both empty: none are used.
+  std::filesystem::path kubelet_config;
+  std::filesystem::path kubelet_bin_dir;
+  std::filesystem::path kubeconfig;  // of who may list the cluster's secrets; empty: none are used
+  bool cri_image_service = false;    // the kubelet's calls are passed on to containerd
 };
 
 // `name` is the file's, for messages. kInvalid names file, line and key; an unknown key is an

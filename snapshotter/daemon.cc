@@ -21,6 +21,7 @@
 #include "common/thread_pool.h"
 #include "snapshotter/calls.h"
 #include "snapshotter/control.h"
+#include "snapshotter/cri_proxy.h"
 #include "snapshotter/monitor.h"
 #include "snapshotter/node.h"
 #include "snapshotter/notify.h"
@@ -225,7 +226,11 @@ Status run_daemon(const DaemonOptions& options) {
   if (!listening) {
     IMSY_TRY_ASSIGN(listening, listen_at(options.address));
   }
-  IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service));
+  std::unique_ptr<CriProxy> cri;
+  if (options.config.cri_image_service) {
+    cri = std::make_unique<CriProxy>(options.config.containerd_address, node->cri_logins());
+  }
+  IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service, cri.get()));
   write_advice(look_at_kernel(layout));
   const ContainerdCheck containerd(options, node->containerd());
   const auto look_around = [&] { return look_at_kernel(layout).with(containerd.look()); };

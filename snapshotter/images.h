@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/result.h"
@@ -28,6 +29,13 @@ class Admission {
   virtual void recorded(std::int64_t slot) = 0;
 };
 
+// Where a pull says that it has its image from; claims, not proofs.
+struct PulledFrom {
+  std::string name_space;        // containerd's
+  std::optional<Digest> config;  // of the image
+  std::string image_ref;
+};
+
 struct Owner {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
@@ -37,12 +45,19 @@ class Images {
  public:
   virtual ~Images() = default;
 
-  // Has the claimed image's CDC manifest in the store, verified and remembered. Known images need
-  // no network; for others the manifest is fetched, which may wait until `deadline`. Any error
-  // means that the image cannot be served lazily now; the message says why. kCancelled: stopping.
+  // Has the claimed image's CDC manifest in the store, verified and remembered. Known images must
+  // be given (see may_give); for others the manifest is fetched, which may wait until `deadline`.
+  // Any error means that the image cannot be served lazily now; the message says why. kCancelled:
+  // stopping.
   virtual Result<std::unique_ptr<Admission>> admit(const Claim& claim,
                                                    const std::string& name_space,
                                                    Deadline deadline) = 0;
+
+  // Whether the image, which is here already, may be given to this pull. Anybody gets one that is
+  // public; else the registry that it came from has answered an authenticated request for it, now
+  // or moments ago, which may wait until `deadline`. While that cannot be asked, the namespace that
+  // had it last has it still. kDenied: it may not; the message says why.
+  virtual Status may_give(const ImageRecord& image, const PulledFrom& pull, Deadline deadline) = 0;
 
   // Returns when <mount point>/<slot> shows the image's tree. Waits for the disk, not for the
   // network. kUnavailable: it cannot be shown now.

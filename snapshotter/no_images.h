@@ -17,6 +17,8 @@ class NoImages : public Images {
   Result<std::unique_ptr<Admission>> admit(const Claim&, const std::string&, Deadline) override {
     return refusal();
   }
+  // Nothing of it can be mounted.
+  Status may_give(const ImageRecord&, const PulledFrom&, Deadline) override { return {}; }
   Status make_live(std::int64_t) override { return refusal(); }
   Result<Owner> root_owner(std::int64_t) override { return refusal(); }
   void complete(std::int64_t) override {}

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "snapshotter/open_credentials.h"
 
 namespace imsy::snapshotter {
 namespace {
@@ -52,7 +53,9 @@ Result<std::unique_ptr<Node>> Node::start(const Layout& layout, const Config& co
   node->tree_ = std::move(*tree);
   IMSY_TRY_ASSIGN(node->store_, cas::Store::open(layout.store(), config.store));
   node->http_ = std::make_unique<oci::HttpClient>(http_options(config));
-  node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_);
+  IMSY_TRY_ASSIGN(auto credentials, open_credentials(config, node->cri_logins_));
+  node->finder_ = std::make_unique<RegistryFinder>(config, *node->containerd_, *node->http_,
+                                                   std::move(credentials));
   node->fetcher_ = cas::Fetcher::create(*node->store_, fetcher_options(config));
   node->profiles_ = open_profiles(layout);
   node->lazy_ = std::make_unique<NodeImages>(NodeImages::Parts{

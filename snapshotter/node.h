@@ -14,6 +14,7 @@
 #include "oci/http.h"
 #include "snapshotter/config.h"
 #include "snapshotter/containerd.h"
+#include "snapshotter/credentials/cri_logins.h"
 #include "snapshotter/database.h"
 #include "snapshotter/health.h"
 #include "snapshotter/layout.h"
@@ -54,6 +55,8 @@ class Node {
   Containerd& containerd() { return *containerd_; }
   // Both null where lazy trees cannot be mounted.
   cas::Store* store() { return store_.get(); }
+  // Where the kubelet's credentials are noted.
+  const std::shared_ptr<CriLogins>& cri_logins() const { return cri_logins_; }
   NodeImages* lazy_images() { return lazy_.get(); }
 
  private:
@@ -65,6 +68,7 @@ class Node {
   const std::filesystem::path store_directory_;
   const std::filesystem::path scrub_file_;
   std::optional<Error> no_tree_;  // why lazy trees cannot be mounted
+  std::shared_ptr<CriLogins> cri_logins_ = std::make_shared<CriLogins>();
   std::unique_ptr<cas::Store> store_;
   std::unique_ptr<Profiles> profiles_;  // null: they cannot be kept
   std::unique_ptr<Containerd> containerd_;

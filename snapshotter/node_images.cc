@@ -40,6 +40,12 @@ std::vector<Digest> diff_ids_of(const Digest& anchor_layer, const cdc::Anchor& a
   return diff_ids;
 }
 
+// What a check of access is remembered by.
+std::string name_of(const Digest& manifest, const PulledFrom& pull) {
+  return manifest.to_string() + " " + (pull.config ? pull.config->to_string() : "") + " " +
+         pull.name_space + "\n" + pull.image_ref;
+}
+
 std::string place_of(const Source& source) {
   return source.endpoint + "/" + source.repository;
 }
@@ -119,7 +125,9 @@ Result<std::unique_ptr<Admission>> NodeImages::admit(const Claim& claim,
   // Whoever wants the same image meanwhile waits here and then finds it.
   IMSY_TRY_ASSIGN(auto lock, locks_.lock(claim.anchor.manifest, deadline));
   IMSY_TRY_ASSIGN(const auto known, parts_.database.find_image(claim.anchor_layer));
+  const PulledFrom pull{name_space, claim.config, claim.image_ref};
   if (known) {
+    IMSY_TRY(may_give(*known, pull, deadline));
     return std::unique_ptr<Admission>(
         new NodeAdmission(*this, std::move(lock), *known, std::nullopt));
   }
@@ -133,6 +141,7 @@ Result<std::unique_ptr<Admission>> NodeImages::admit(const Claim& claim,
   IMSY_TRY(parts_.store.add_image(fetched.manifest.manifest, fetched.manifest.bytes,
                                   claim.anchor_text, fetched.trust_domain));
   fetched.manifest.bytes.clear();
+  shown_.note(name_of(claim.anchor.manifest, pull));
   ImageRecord record;
   record.anchor_layer = claim.anchor_layer;
   record.anchor_text = claim.anchor_text;
@@ -143,6 +152,60 @@ Result<std::unique_ptr<Admission>> NodeImages::admit(const Claim& claim,
   record.config = claim.config;
   return std::unique_ptr<Admission>(
       new NodeAdmission(*this, std::move(lock), std::move(record), std::move(fetched)));
+}
+
+Status NodeImages::may_give(const ImageRecord& image, const PulledFrom& pull, Deadline deadline) {
+  const auto live = find_live(image.slot);
+  // The one in use is ahead of the record.
+  const std::string domain = live ? live->image->trust_domain() : image.trust_domain;
+  if (domain.empty()) return {};
+  const std::string name = name_of(image.manifest, pull);
+  if (shown_.has(name)) return {};
+  const Status given = ask_for_access(image, pull, deadline);
+  if (stop_.stop_requested()) return stopping();
+  if (given) {
+    shown_.note(name);
+    return {};
+  }
+  if (pull.name_space == image.name_space && cas::may_pass(given.error())) {
+    log::warn("image {}: its registry cannot be asked whether it may be used again in {}: {}",
+              image.manifest.to_string(), pull.name_space, given.error().message());
+    return {};
+  }
+  return Error(Errc::kDenied, "its content is private: " + given.error().message());
+}
+
+Status NodeImages::ask_for_access(const ImageRecord& image, const PulledFrom& pull,
+                                  Deadline deadline) {
+  IMSY_TRY_ASSIGN(const cdc::Anchor anchor, cdc::Anchor::parse(image.anchor_text));
+  const ImageQuery query{.name_space = pull.name_space,
+                         .config = pull.config,
+                         .image_ref = pull.image_ref,
+                         .diff_ids = diff_ids_of(image.anchor_layer, anchor),
+                         .remembered = {}};
+  IMSY_TRY_ASSIGN(auto sources, parts_.finder.find(query, deadline));
+  IMSY_TRY_ASSIGN(const auto known, parts_.database.sources(image.slot));
+  // Another registry may say what it likes of content that it does not have.
+  std::erase_if(sources, [&](const Source& source) {
+    return std::ranges::none_of(known, [&](const Source& one) {
+      return one.host == source.host && one.repository == source.repository;
+    });
+  });
+  if (sources.empty()) return Error(Errc::kDenied, "it came from another registry or repository");
+  const cdc::Anchor::DataLayer& layer = anchor.data_layers[anchor.manifest_layer];
+  std::optional<Error> failure;
+  for (std::size_t i = 0; i < sources.size() && Clock::now() < deadline; ++i) {
+    IMSY_TRY_ASSIGN(const auto registry, parts_.finder.open(sources[i]));
+    const auto byte = read_range(*registry, layer.blob, layer.size, anchor.manifest_offset, 1,
+                                 oci::Purpose::kLocate, share_of(deadline, sources.size() - i),
+                                 stop_.get_token());
+    if (byte) return {};
+    const Error reason(byte.error().code(), place_of(sources[i]) + ": " + byte.error().message());
+    // A refusal of one is not mended by another that is away.
+    if (!failure || cas::may_pass(*failure)) failure = reason;
+  }
+  if (failure) return *failure;
+  return Error(Errc::kTimeout, "the time was over before a registry could be asked");
 }
 
 // A server that is busy for a moment should not cost a pull its laziness; one that is away should

@@ -5,6 +5,9 @@
 //   * An image is live (in the lazy tree) at most once, and only while the database has it.
 //   * After a crash, store and database agree again: what the database does not have leaves the
 //     store.
+//   * A known image that is not public is given to a pull only when the registry that it came from
+//   has
+//     just answered an authenticated request for it.
 //   * An image whose manifest is damaged in the store is fetched again, in the background.
 // Threads: all methods from any thread; create, start, stop and destroy from one. Two pools:
 //   images   attaching, detaching, store records; waits for the disk
@@ -31,6 +34,7 @@
 #include "snapshotter/lazy_tree.h"
 #include "snapshotter/manifest_fetch.h"
 #include "snapshotter/profiles.h"
+#include "snapshotter/recent_checks.h"
 #include "snapshotter/recorded_image.h"
 #include "snapshotter/registry_finder.h"
 
@@ -62,6 +66,7 @@ class NodeImages final : public Images {
 
   Result<std::unique_ptr<Admission>> admit(const Claim& claim, const std::string& name_space,
                                            Deadline deadline) override;
+  Status may_give(const ImageRecord& image, const PulledFrom& pull, Deadline deadline) override;
   Status make_live(std::int64_t slot) override;
   Result<Owner> root_owner(std::int64_t slot) override;
   void complete(std::int64_t slot) override;
@@ -127,6 +132,8 @@ class NodeImages final : public Images {
   std::vector<std::shared_ptr<Live>> all_live() const;
   Result<ImageQuery> query_for(const ImageRecord& record);
   Result<Fetched> fetch(const cdc::Anchor& anchor, const ImageQuery& query, Deadline deadline);
+  // The registry that the image came from gives a byte of it to this pull.
+  Status ask_for_access(const ImageRecord& image, const PulledFrom& pull, Deadline deadline);
   // With the image's lock held:
   Status attach(const ImageRecord& record, const cdc::Anchor& anchor,
                 std::shared_ptr<const cdc::Manifest> manifest, const std::vector<Source>& sources);
@@ -151,7 +158,8 @@ class NodeImages final : public Images {
   std::stop_source stop_;
 
   // synchronises itself
-  KeyedLocks locks_;  // by CDC manifest
+  KeyedLocks locks_;    // by CDC manifest
+  RecentChecks shown_;  // for whom which registry has given private content
 
   mutable Mutex mu_;
   std::map<std::int64_t, std::shared_ptr<Live>> live_ IMSY_GUARDED_BY(mu_);

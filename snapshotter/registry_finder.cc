@@ -152,11 +152,6 @@ Result<std::vector<Source>> RegistryFinder::find(const ImageQuery& query,
   return Error(Errc::kUnavailable, "no registry is known for it: " + reason);
 }
 
-std::shared_ptr<const oci::Credentials> RegistryFinder::credentials() const {
-  if (docker_config_.empty()) return std::make_shared<oci::DockerConfig>();
-  return std::make_shared<oci::DockerConfig>(docker_config_);
-}
-
 Result<std::shared_ptr<oci::Registry>> RegistryFinder::open(const Source& source) {
   IMSY_TRY_ASSIGN(oci::Host host, host_of(source));
   const std::string name = source.host + " " + source.endpoint + "/" + source.repository;
@@ -168,7 +163,7 @@ Result<std::shared_ptr<oci::Registry>> RegistryFinder::open(const Source& source
   oci::RegistryOptions options;
   options.host = host;
   options.repository = source.repository;
-  options.credentials = credentials();
+  options.credentials = credentials_;
   options.patient = false;
   IMSY_TRY_ASSIGN(auto registry, oci::Registry::open(http_, std::move(options)));
   open_[name] = {std::move(host), registry};

@@ -50,10 +50,11 @@ std::string trust_domain(const oci::Registry& registry, const std::string& secre
 class RegistryFinder {
  public:
   // `containerd` and `http` outlive the finder.
-  RegistryFinder(const Config& config, Containerd& containerd, oci::HttpClient& http)
-      : docker_config_(config.docker_config),
-        containerd_(containerd),
+  RegistryFinder(const Config& config, Containerd& containerd, oci::HttpClient& http,
+                 std::shared_ptr<const oci::Credentials> credentials)
+      : containerd_(containerd),
         http_(http),
+        credentials_(std::move(credentials)),
         directory_(config.hosts_dir),
         registries_(config.registries) {}
 
@@ -80,11 +81,10 @@ class RegistryFinder {
   };
   Result<std::vector<oci::Host>> hosts_for(const std::string& name) const;
   Result<oci::Host> host_of(const Source& source) const;
-  std::shared_ptr<const oci::Credentials> credentials() const;
 
-  const std::filesystem::path docker_config_;
   Containerd& containerd_;
   oci::HttpClient& http_;
+  const std::shared_ptr<const oci::Credentials> credentials_;
   const oci::HostsDirectory directory_;
   mutable Mutex mu_;
   std::vector<RegistryConfig> registries_ IMSY_GUARDED_BY(mu_);

@@ -29,13 +29,15 @@ bool is_passing(int error) {
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::start(UniqueFd listening, grpc::Service& service) {
+Result<std::unique_ptr<Server>> Server::start(UniqueFd listening, grpc::Service& service,
+                                              grpc::CallbackGenericService* others) {
   std::unique_ptr<Server> server(new Server());
   server->listening_ = std::move(listening);
   server->wake_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   if (!server->wake_) return Error::from_errno(errno, "make an event descriptor");
   grpc::ServerBuilder builder;
   builder.RegisterService(&service);
+  if (others != nullptr) builder.RegisterCallbackGenericService(others);
   builder.SetMaxReceiveMessageSize(kMessageLimit);
   builder.SetMaxSendMessageSize(kMessageLimit);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kCallsPerConnection);

@@ -6,6 +6,7 @@
 // Threads: create, stop and destroy from one thread.
 #pragma once
 
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server.h>
 
 #include <chrono>
@@ -19,8 +20,10 @@ namespace imsy::snapshotter {
 
 class Server {
  public:
-  // Serves `service` to all who connect to `listening`. `service` outlives the server.
-  static Result<std::unique_ptr<Server>> start(UniqueFd listening, grpc::Service& service);
+  // Serves `service` to all who connect to `listening`, and leaves calls of other services to
+  // `others`, if there is one. Both outlive the server.
+  static Result<std::unique_ptr<Server>> start(UniqueFd listening, grpc::Service& service,
+                                               grpc::CallbackGenericService* others = nullptr);
   // stop() without patience, unless it was called.
   ~Server();
 

@@ -125,10 +125,14 @@ std::invoke_result_t<Work> Snapshotter::with_room(Work work) {
 Result<std::vector<Mount>> Snapshotter::prepare(const PrepareRequest& request, Deadline deadline) {
   IMSY_TRY(check_key(request.key));
   const std::string ref(find_label(request.labels, label::kRef));
-  IMSY_TRY_ASSIGN(bool here, reuse(request));
   std::string reason;
-  if (!here && has_claim(request.labels)) {
-    const Status taken = with_room([&] { return take_lazily(request, deadline); });
+  const auto reused = reuse(request, deadline);
+  const bool refused = !reused && reused.error().code() == Errc::kDenied;
+  if (!reused && !refused && reused.error().code() != Errc::kCancelled) return reused.error();
+  bool here = reused && *reused;
+  if (!here && (!reused || has_claim(request.labels))) {
+    const Status taken =
+        reused ? with_room([&] { return take_lazily(request, deadline); }) : Status(reused.error());
     if (!taken && taken.error().code() == Errc::kCancelled) {
       return Error(Errc::kUnavailable, taken.error().message());
     }
@@ -148,19 +152,23 @@ Result<std::vector<Mount>> Snapshotter::view(const PrepareRequest& request) {
 }
 
 // Whether the layer is here, committed as part of an imsy image. Its content was proved to belong
-// to this chainID, so labels that make a claim are not needed again.
-Result<bool> Snapshotter::reuse(const PrepareRequest& request) {
-  auto here = find_and_renew(request);
+// to this chainID, so labels that make a claim are needed again only to say where from it may be
+// had, if not everybody may. kDenied: it is here, but not for this request.
+Result<bool> Snapshotter::reuse(const PrepareRequest& request, Deadline deadline) {
+  auto here = find_and_renew(request, deadline);
   // Removed by somebody else in between: it is not here any more.
   if (!here && here.error().code() == Errc::kNotFound) return false;
   return here;
 }
 
-Result<bool> Snapshotter::find_and_renew(const PrepareRequest& request) {
+Result<bool> Snapshotter::find_and_renew(const PrepareRequest& request, Deadline deadline) {
   const std::string ref(find_label(request.labels, label::kRef));
   if (ref.empty()) return false;
   IMSY_TRY_ASSIGN(const auto row, database_.find_image_snapshot(ref, request.parent));
   if (!row) return false;
+  const auto config = Digest::parse(find_label(request.labels, label::kConfig));
+  IMSY_TRY_ASSIGN(const ImageRecord image, database_.image(row->image->slot));
+  IMSY_TRY(may_give(image, request, deadline));
   // containerd looks for the snapshot by its label, which Update may have taken away.
   Labels missing = request.labels;
   for (const auto& [key, value] : row->info.labels) missing.erase(key);
@@ -169,14 +177,25 @@ Result<bool> Snapshotter::find_and_renew(const PrepareRequest& request) {
   if (!missing.empty()) {
     IMSY_TRY(database_.update_labels(row->info.name, {.replace_all = false, .values = missing}));
   }
-  const auto config = Digest::parse(find_label(request.labels, label::kConfig));
   if (config && has_claim(request.labels)) {
-    IMSY_TRY_ASSIGN(const ImageRecord image, database_.image(row->image->slot));
     if (image.config != *config || image.name_space != request.name_space) {
       IMSY_TRY(database_.touch_image(image.slot, request.name_space, *config));
     }
   }
   return true;
+}
+
+Status Snapshotter::may_give(const ImageRecord& image, const PrepareRequest& request,
+                             Deadline deadline) {
+  PulledFrom pull{request.name_space, std::nullopt, ""};
+  // Who makes no claim has not said where the image is from, and must not wait for a registry.
+  if (has_claim(request.labels)) {
+    if (const auto config = Digest::parse(find_label(request.labels, label::kConfig))) {
+      pull.config = *config;
+    }
+    pull.image_ref = find_label(request.labels, label::kImageRef);
+  }
+  return images_.may_give(image, pull, deadline);
 }
 
 // Proves the claim of the labels and commits the layer's snapshot. Any error: it cannot be done.

@@ -106,8 +106,9 @@ class Snapshotter {
               const SnapshotterOptions& options)
       : layout_(layout), database_(database), images_(images), options_(options) {}
 
-  Result<bool> reuse(const PrepareRequest& request);
-  Result<bool> find_and_renew(const PrepareRequest& request);
+  Result<bool> reuse(const PrepareRequest& request, Deadline deadline);
+  Result<bool> find_and_renew(const PrepareRequest& request, Deadline deadline);
+  Status may_give(const ImageRecord& image, const PrepareRequest& request, Deadline deadline);
   template <typename Work>
   std::invoke_result_t<Work> with_room(Work work);
   Status take_lazily(const PrepareRequest& request, Deadline deadline);

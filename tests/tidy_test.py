@@ -36,6 +36,7 @@ THIRD_PARTY = {
     r"(fuse3/)?fuse(_lowlevel)?\.h": {"fuse"},
     r"grpcpp/": {"snapshotter", "cli"},
     r"prometheus/": {"snapshotter"},
+    r"yaml\.h": {"snapshotter"},
     r"sqlite3\.h": {"cas", "snapshotter", "cli"},
 }
 

@@ -65,7 +65,7 @@ void SnapshotterProcess::spawn(const std::string& notify_socket) {
   std::vector<std::string> words = {IMSY_SNAPSHOTTER, "--root",   root,
                                     "--state",        state,      "--address",
                                     socket,           "--config", folder_ / "config.toml",
-                                    "--log-level",    "debug"};
+                                    "--log-level",    "trace"};
   std::string before;
   if (descriptors > 0) before += "ulimit -n " + std::to_string(descriptors) + " && ";
   if (listening >= 0) before += "export LISTEN_PID=$$ LISTEN_FDS=1 && ";
@@ -149,7 +149,10 @@ Outcome SnapshotterProcess::wait_for_end() {
   }
   pid_ = 0;
   if (WIFEXITED(status)) outcome.code = WEXITSTATUS(status);
-  if (WIFSIGNALED(status)) outcome.signal = WTERMSIG(status);
+  if (WIFSIGNALED(status)) {
+    outcome.signal = WTERMSIG(status);
+    outcome.core = WCOREDUMP(status);
+  }
   outcome.log = log();
   return outcome;
 }

@@ -26,9 +26,10 @@ namespace api = containerd::services::snapshots::v1;
 
 // A finished process.
 struct Outcome {
-  int code = -1;    // exit code
-  int signal = 0;   // that ended it
-  std::string log;  // its standard error
+  int code = -1;      // exit code
+  int signal = 0;     // that ended it
+  bool core = false;  // it left a core file
+  std::string log;    // its standard error
 };
 
 class SnapshotterProcess {

@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <cstdlib>
 
 #include "common/io.h"
 #include "oci/base64.h"
+#include "oci/helper_program.h"
 #include "tests/unit/oci/support.h"
 
 namespace imsy::oci {
@@ -17,6 +19,11 @@ using ::testing::Not;
 
 std::string encoded(std::string_view text) {
   return base64_encode(as_bytes(text));
+}
+
+Result<std::optional<Credential>> find_in(const Credentials& place, const std::string& host) {
+  IMSY_TRY_ASSIGN(const auto all, place.find({host, "library/web"}));
+  return all.empty() ? std::nullopt : std::optional(all.front());
 }
 
 // Sets an environment variable for the time of a test.
@@ -78,7 +85,7 @@ TEST(Challenges, KeepsWhatStandsBeforeNonsense) {
 
 TEST(DockerConfig, AMissingFileMeansNoCredentials) {
   TempDir dir;
-  auto found = DockerConfig(dir.path() / "config.json").find("host");
+  auto found = find_in(DockerConfig(dir.path() / "config.json"), "host");
   ASSERT_TRUE(found);
   EXPECT_FALSE(*found);
 }
@@ -101,7 +108,7 @@ TEST(DockerConfig, FindsEntriesUnderAllTheirNames) {
       "detachKeys": "ctrl-x", "plugins": {"a": {"b": "c"}}})");
   const DockerConfig config(path);
   const auto find = [&](const std::string& host) {
-    auto found = config.find(host);
+    auto found = find_in(config, host);
     EXPECT_TRUE(found) << host;
     return found ? *found : std::optional<Credential>();
   };
@@ -128,7 +135,7 @@ TEST(DockerConfig, MalformedFilesAreErrorsThatShowNothing) {
         std::string(R"({"auths": {"host": {"auth": "secret!"}}})"),
         std::string(R"({"auths": {"host": {}}, "auths": {}})")}) {
     const auto path = dir.write("config.json", text);
-    auto found = DockerConfig(path).find("host");
+    auto found = find_in(DockerConfig(path), "host");
     ASSERT_FALSE(found) << text;
     EXPECT_EQ(found.error().code(), Errc::kInvalid);
     EXPECT_THAT(found.error().message(), HasSubstr(path.string()));
@@ -142,9 +149,9 @@ TEST(DockerConfig, SeesARotatedCredential) {
   const auto path =
       dir.write("config.json", R"({"auths":{"h":{"auth":")" + encoded("u:old") + R"("}}})");
   const DockerConfig config(path);
-  EXPECT_EQ((*config.find("h"))->password, "old");
+  EXPECT_EQ((*find_in(config, "h"))->password, "old");
   dir.write("config.json", R"({"auths":{"h":{"auth":")" + encoded("u:new") + R"("}}})");
-  EXPECT_EQ((*config.find("h"))->password, "new");
+  EXPECT_EQ((*find_in(config, "h"))->password, "new");
 }
 
 class CredentialHelper : public ::testing::Test {
@@ -155,7 +162,7 @@ class CredentialHelper : public ::testing::Test {
     std::filesystem::permissions(path, std::filesystem::perms::owner_all);
   }
   Result<std::optional<Credential>> find(const std::string& json, const std::string& host) {
-    return DockerConfig(dir_.write("config.json", json)).find(host);
+    return find_in(DockerConfig(dir_.write("config.json", json)), host);
   }
 
   TempDir dir_;
@@ -225,6 +232,84 @@ TEST_F(CredentialHelper, InheritsNoDescriptors) {
   ASSERT_TRUE(found) << found.error().message();
   // 3 is the directory that ls itself has open.
   EXPECT_EQ((*found)->username, "0 1 2 3 ");
+}
+
+TEST(HelperProgram, IsKilledWithItsGroupWhenItsTimeIsOver) {
+  TempDir dir;
+  HelperProgram helper;
+  helper.program = "/bin/sh";
+  // The grandchild holds the pipe open; it could not be waited for if it lived on.
+  helper.arguments = {"-c", "sleep 600 & echo $! > \"$FILE\"; echo hunter2; wait"};
+  helper.environment = {{"FILE", (dir.path() / "pid").string()}};
+  helper.time = std::chrono::milliseconds(300);
+  const auto answer = run_helper(helper);
+  ASSERT_FALSE(answer);
+  EXPECT_EQ(answer.error().code(), Errc::kTimeout);
+  EXPECT_THAT(answer.error().message(), Not(HasSubstr("hunter2")));
+  const auto pid = read_file(dir.path() / "pid", 100);
+  ASSERT_TRUE(pid);
+  // Dead, and perhaps not reaped by who adopted it.
+  const std::string status =
+      "/proc/" + std::to_string(std::stoi(std::string(as_text(*pid)))) + "/stat";
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  for (;;) {
+    const auto stat = read_file(status, 4096);
+    if (!stat || as_text(*stat).find(") Z ") != std::string_view::npos) break;
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << as_text(*stat);
+  }
+}
+
+TEST(HelperProgram, GetsItsEnvironmentAndCanBeInterrupted) {
+  sigset_t term;
+  sigset_t before;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &term, &before);
+  const ScopedVariable ours("IMSY_TEST_VARIABLE", "ours");
+  HelperProgram helper;
+  helper.program = "/bin/sh";
+  helper.arguments = {"-c",
+                      "read -r x; echo \"$x $IMSY_TEST_VARIABLE\"; kill -TERM $$; echo blocked"};
+  helper.environment = {{"IMSY_TEST_VARIABLE", "theirs"}};
+  helper.input = "question\n";
+  const auto answer = run_helper(helper);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ASSERT_TRUE(answer) << answer.error().message();
+  EXPECT_EQ(answer->output, "question theirs\n");
+  EXPECT_EQ(answer->status, -1);
+}
+
+// A place of credentials that a test fills.
+class Fixed final : public Credentials {
+ public:
+  explicit Fixed(Result<std::vector<Credential>> answer) : answer_(std::move(answer)) {}
+  Result<std::vector<Credential>> find(const CredentialQuery&) const override { return answer_; }
+
+ private:
+  const Result<std::vector<Credential>> answer_;
+};
+
+Credential user(const std::string& name) {
+  Credential credential;
+  credential.username = name;
+  return credential;
+}
+
+TEST(CredentialChain, AsksAllPlacesInTheirOrder) {
+  using List = std::vector<Credential>;
+  const auto place = [](Result<List> answer) { return std::make_shared<Fixed>(std::move(answer)); };
+  const Error broken(Errc::kUnavailable, "it is away");
+  const CredentialChain chain(
+      {place(List{}), place(List{user("a"), user("b")}), place(broken), place(List{user("c")})});
+  const auto all = chain.find({"host", "web"});
+  ASSERT_TRUE(all) << "one that fails does not hide the others";
+  EXPECT_EQ(*all, (List{user("a"), user("b"), user("c")}));
+  const auto none = CredentialChain({place(List{}), place(broken)}).find({"host", "web"});
+  ASSERT_FALSE(none) << "perhaps there is one";
+  EXPECT_EQ(none.error().code(), Errc::kUnavailable);
+  const auto empty = CredentialChain({}).find({"host", "web"});
+  ASSERT_TRUE(empty);
+  EXPECT_TRUE(empty->empty());
 }
 
 }  // namespace

@@ -683,6 +683,29 @@ TEST_F(RegistryTest, WrongOrMissingLoginIsDenied) {
   }
 }
 
+// What came for one credential must not be taken for what came for the next.
+TEST_F(RegistryTest, AnswersOfTwoCredentialsAreNotMistaken) {
+  server_.require_basic("joe", "pw");
+  auto registry = open(options_for(server_, login(server_, "joe", "pw")));
+  EXPECT_EQ(*range(*registry, blob_, 1000, 0, 5), content_.substr(0, 5));
+  const std::string joe = registry->identity();
+  Gate gate;
+  server_.fault("GET", "/blobs/", 1, [&](const FakeRequest&, FakeResponse&) { gate.pass(); });
+  std::promise<std::string> answered_for;
+  registry->read_range(blob_, 1000, 0, 5, Purpose::kOther,
+                       [&](const Result<Bytes>&) { answered_for.set_value(registry->identity()); });
+  gate.wait_for(1);
+  login(server_, "ann", "pw2");
+  server_.require_basic("ann", "pw2");
+  EXPECT_EQ(*range(*registry, blob_, 1000, 5, 5), content_.substr(5, 5));
+  const std::string ann = registry->identity();
+  EXPECT_NE(ann, joe);
+  server_.clear_log();
+  gate.open();
+  EXPECT_EQ(answered_for.get_future().get(), ann);
+  EXPECT_EQ(server_.count("GET", "/blobs/"), 1u) << "asked for again, as ann";
+}
+
 TEST_F(RegistryTest, AnonymousTokensAreNoCredential) {
   server_.require_anonymous_bearer();
   auto registry = open(options_for(server_));

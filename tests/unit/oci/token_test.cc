@@ -27,7 +27,10 @@ class Token : public ::testing::Test {
     options.endpoint = *parse_url(server_.endpoint());
     options.repository = "library/web";
     options.credential_name = server_.host();
-    options.credentials = std::make_shared<DockerConfig>(dir_.write("config.json", config));
+    options.credentials = more_;
+    if (!more_) {
+      options.credentials = std::make_shared<DockerConfig>(dir_.write("config.json", config));
+    }
     options.push = push;
     options.first_retry_delay = milliseconds(1);
     options.now = [this] { return now_; };
@@ -59,12 +62,12 @@ class Token : public ::testing::Test {
   }
 
   TempDir dir_;
+  std::shared_ptr<const Credentials> more_;  // instead of the configuration
   FakeRegistry server_;
   HttpClient http_;
   std::chrono::steady_clock::time_point now_{};
   std::shared_ptr<Authorizer> authorizer_;
 
- private:
   Result<std::string> ask(const std::function<void(Authorizer::Ready)>& question) {
     std::promise<Result<std::string>> answer;
     http_.call_after(milliseconds(0), [&] {
@@ -221,6 +224,114 @@ TEST_F(Token, AsksABusyServerAgain) {
   ASSERT_FALSE(value);
   EXPECT_EQ(value.error().code(), Errc::kUnavailable);
   EXPECT_EQ(server_.count("GET", "/token"), 6u);
+}
+
+// Credentials that a test changes.
+class Several final : public Credentials {
+ public:
+  Result<std::vector<Credential>> find(const CredentialQuery& query) const override {
+    EXPECT_EQ(query.repository, "library/web");
+    const MutexLock lock(mu_);
+    return all_;
+  }
+  void set(std::vector<Credential> all) {
+    const MutexLock lock(mu_);
+    all_ = std::move(all);
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::vector<Credential> all_ IMSY_GUARDED_BY(mu_);
+};
+
+Credential login(const std::string& user, const std::string& password,
+                 const std::string& owner = "") {
+  Credential credential;
+  credential.username = user;
+  credential.password = password;
+  credential.owner = owner;
+  return credential;
+}
+
+class TokenOfSeveral : public Token {
+ protected:
+  TokenOfSeveral() {
+    more_ = several_;
+    make("");
+  }
+  const std::shared_ptr<Several> several_ = std::make_shared<Several>();
+};
+
+TEST_F(TokenOfSeveral, TheNextIsTriedWhenTheRealmRefusesOne) {
+  several_->set({login("old", "pw"), login("joe", "pw")});
+  server_.require_bearer("joe", "pw");
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer token-1");
+  const std::string joe = authorizer_->identity();
+  server_.expire_tokens();
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), "Bearer token-1"), "Bearer token-2")
+      << "a token that is over is no reason to forget whom it was for";
+  EXPECT_EQ(authorizer_->identity(), joe);
+}
+
+TEST_F(TokenOfSeveral, TheNextIsTriedWhenTheRegistryRefusesATokenOrForbids) {
+  several_->set({login("one", "pw"), login("two", "pw")});
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer token-1");
+  const std::string one = authorizer_->identity();
+  const auto forbidden = ask([this](Authorizer::Ready ready) {
+    ASSERT_TRUE(authorizer_->another_left());
+    authorizer_->forbidden("Bearer token-1", std::move(ready));
+  });
+  EXPECT_EQ(*forbidden, "Bearer token-2");
+  EXPECT_NE(authorizer_->identity(), one);
+  const auto left = ask([this](const Authorizer::Ready& ready) {
+    ready(std::string(authorizer_->another_left() ? "another" : "none"));
+  });
+  EXPECT_EQ(*left, "none");
+}
+
+TEST_F(TokenOfSeveral, BasicIsTriedOnceWithEach) {
+  several_->set({login("one", "pw"), login("two", "pw")});
+  const std::string basic = "Basic realm=\"x\"";
+  const auto first = challenged(basic, "");
+  const auto second = challenged(basic, *first);
+  EXPECT_NE(*first, *second);
+  const auto third = challenged(basic, *second);
+  ASSERT_FALSE(third);
+  EXPECT_EQ(third.error().code(), Errc::kDenied);
+  EXPECT_THAT(third.error().message(), HasSubstr("refuses the credential"));
+  EXPECT_EQ(*header(), *first) << "it may be good by the next time";
+}
+
+TEST_F(TokenOfSeveral, ATokenForTheRegistryIsShownAsItIs) {
+  Credential token;
+  token.registry_token = "ready-made";
+  several_->set({token});
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer ready-made");
+  EXPECT_NE(authorizer_->identity(), "");
+  EXPECT_EQ(server_.count("", "/token"), 0u);
+  EXPECT_FALSE(challenged(bearer("repository:library/web:pull"), "Bearer ready-made"));
+  token.registry_token = "two\r\nlines";
+  several_->set({token});
+  const auto refused = header();
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message(), Not(HasSubstr("lines")));
+}
+
+TEST_F(TokenOfSeveral, OneOwnerStaysOneWhateverThePassword) {
+  const auto identity_of = [this](const Credential& credential) {
+    several_->set({credential});
+    make("");
+    EXPECT_TRUE(challenged("Basic realm=\"x\"", ""));
+    return authorizer_->identity();
+  };
+  const std::string first = identity_of(login("AWS", "monday", "plugin"));
+  EXPECT_EQ(identity_of(login("AWS", "tuesday", "plugin")), first);
+  EXPECT_NE(identity_of(login("other", "tuesday", "plugin")), first);
+  EXPECT_NE(identity_of(login("AWS", "tuesday", "another plugin")), first);
+  const std::string unknown = identity_of(login("AWS", "monday"));
+  EXPECT_NE(unknown, first);
+  EXPECT_NE(identity_of(login("AWS", "tuesday")), unknown)
+      << "it may be somebody else's, who has the same name there";
 }
 
 }  // namespace

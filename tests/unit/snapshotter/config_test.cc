@@ -27,6 +27,31 @@ TEST(Config, DefaultsAreThoseOfAnEmptyFile) {
   EXPECT_EQ(config->background_rate, 0U);
 }
 
+TEST(Config, TheImageServiceNeedsContainerd) {
+  EXPECT_FALSE(parse_config("", "c.toml")->cri_image_service);
+  const auto on = parse_config("[cri]\nimage_service = true\n", "c.toml");
+  ASSERT_TRUE(on) << on.error().message();
+  EXPECT_TRUE(on->cri_image_service);
+  EXPECT_FALSE(parse_config("containerd_address = \"\"\n[cri]\nimage_service = true\n", "c.toml"));
+  EXPECT_FALSE(parse_config("cri = true\n", "c.toml"));
+  EXPECT_FALSE(parse_config("[cri]\nimages = true\n", "c.toml"));
+}
+
+TEST(Config, PlacesOfCredentials) {
+  const auto on = parse_config(
+      "[credentials]\nkubelet_config = \"/etc/k/c.yaml\"\nkubelet_bin_dir = \"/usr/libexec/k\"\n"
+      "kubeconfig = \"/etc/k/kubeconfig\"\n",
+      "c.toml");
+  ASSERT_TRUE(on) << on.error().message();
+  EXPECT_EQ(on->kubelet_config, "/etc/k/c.yaml");
+  EXPECT_EQ(on->kubelet_bin_dir, "/usr/libexec/k");
+  EXPECT_EQ(on->kubeconfig, "/etc/k/kubeconfig");
+  for (const char* bad : {"kubelet_config = \"/c.yaml\"", "kubelet_bin_dir = \"/k\"",
+                          "kubelet_config = \"c.yaml\"\nkubelet_bin_dir = \"/k\"", "other = 1"}) {
+    EXPECT_FALSE(parse_config("[credentials]\n" + std::string(bad) + "\n", "c.toml")) << bad;
+  }
+}
+
 TEST(Config, EveryKeyIsRead) {
   const auto config = parse_config(R"(
 log_level = "debug"

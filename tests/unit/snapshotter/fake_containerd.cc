@@ -61,6 +61,28 @@ struct FakeContainerd::Impl final : content::Content::Service {
     Impl& owner;
   };
 
+  struct CriService final : runtime::v1::ImageService::Service {
+    grpc::Status PullImage(grpc::ServerContext*, const runtime::v1::PullImageRequest* request,
+                           runtime::v1::PullImageResponse* response) override {
+      OnPull pull;
+      {
+        MutexLock lock(mu);
+        pull = on_pull;
+      }
+      if (!pull) return {grpc::StatusCode::UNIMPLEMENTED, "no image service"};
+      const auto id = pull(*request);
+      if (!id) return {grpc::StatusCode::UNKNOWN, id.error().message()};
+      response->set_image_ref(*id);
+      return grpc::Status::OK;
+    }
+    grpc::Status RemoveImage(grpc::ServerContext*, const runtime::v1::RemoveImageRequest*,
+                             runtime::v1::RemoveImageResponse*) override {
+      return grpc::Status::OK;
+    }
+    Mutex mu;
+    OnPull on_pull IMSY_GUARDED_BY(mu);
+  };
+
   grpc::Status Info(grpc::ServerContext* context, const content::InfoRequest* request,
                     content::InfoResponse* response) override {
     MutexLock lock(mu);
@@ -117,6 +139,7 @@ struct FakeContainerd::Impl final : content::Content::Service {
   std::map<std::string, std::map<std::string, Blob>> blobs;  // by namespace, digest
   std::map<std::string, std::vector<std::pair<std::string, std::string>>> images;  // name, target
   ImagesService images_service{*this};
+  CriService cri_service;
   std::unique_ptr<grpc::Server> server;
 };
 
@@ -126,6 +149,7 @@ FakeContainerd::FakeContainerd(const std::filesystem::path& socket)
   builder.AddListeningPort("unix:" + socket.string(), grpc::InsecureServerCredentials());
   builder.RegisterService(impl_.get());
   builder.RegisterService(&impl_->images_service);
+  builder.RegisterService(&impl_->cri_service);
   impl_->server = builder.BuildAndStart();
   if (impl_->server == nullptr) {
     std::cerr << "FakeContainerd: cannot listen at " << socket << "\n";
@@ -146,6 +170,14 @@ Digest FakeContainerd::add_blob(const std::string& name_space, const std::string
   return digest;
 }
 
+std::optional<std::string> FakeContainerd::blob(const std::string& name_space,
+                                                const Digest& digest) const {
+  MutexLock lock(impl_->mu);
+  const auto& known = impl_->blobs[name_space];
+  const auto found = known.find(digest.to_string());
+  return found == known.end() ? std::nullopt : std::optional(found->second.bytes);
+}
+
 void FakeContainerd::set_blob(const std::string& name_space, const Digest& digest,
                               const std::string& bytes) {
   MutexLock lock(impl_->mu);
@@ -156,6 +188,11 @@ void FakeContainerd::add_image(const std::string& name_space, const std::string&
                                const Digest& target) {
   MutexLock lock(impl_->mu);
   impl_->images[name_space].emplace_back(name, target.to_string());
+}
+
+void FakeContainerd::on_pull(OnPull pull) {
+  MutexLock lock(impl_->cri_service.mu);
+  impl_->cri_service.on_pull = std::move(pull);
 }
 
 std::size_t FakeContainerd::calls() const {

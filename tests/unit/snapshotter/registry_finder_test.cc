@@ -91,7 +91,8 @@ class RegistryFinderTest : public ::testing::Test {
             .remembered = {}};
   }
   Result<std::vector<Source>> find(const ImageQuery& query) {
-    return RegistryFinder(configuration_, containerd_, http_).find(query, kNever);
+    return RegistryFinder(configuration_, containerd_, http_, std::make_shared<oci::DockerConfig>())
+        .find(query, kNever);
   }
   void expect_nothing(const ImageQuery& query, const std::string& reason) {
     const auto sources = find(query);
@@ -261,7 +262,7 @@ TEST_F(HostsFileTest, ARegistryWithoutItsCertificateIsNotAsked) {
 }
 
 TEST_F(HostsFileTest, AChangeGivesAnotherRegistryAndTrustDomain) {
-  RegistryFinder finder(configuration_, containerd_, http_);
+  RegistryFinder finder(configuration_, containerd_, http_, std::make_shared<oci::DockerConfig>());
   const Source source{"registry.example", "web", "https://registry.example/v2"};
   const auto plain = finder.open(source);
   ASSERT_TRUE(plain) << plain.error().message();
@@ -287,7 +288,7 @@ TEST_F(RegistryFinderTest, ThereIsALimit) {
 }
 
 TEST_F(RegistryFinderTest, ARegistryIsSharedWhileItIsUsed) {
-  RegistryFinder finder(configuration_, containerd_, http_);
+  RegistryFinder finder(configuration_, containerd_, http_, std::make_shared<oci::DockerConfig>());
   const Source source{"registry.example", "web", "https://registry.example/v2"};
   const auto one = finder.open(source);
   ASSERT_TRUE(one) << one.error().message();
@@ -297,7 +298,7 @@ TEST_F(RegistryFinderTest, ARegistryIsSharedWhileItIsUsed) {
 }
 
 TEST_F(RegistryFinderTest, ContentWithoutCredentialIsPublic) {
-  RegistryFinder finder(configuration_, containerd_, http_);
+  RegistryFinder finder(configuration_, containerd_, http_, std::make_shared<oci::DockerConfig>());
   const Source source{"registry.example", "web", "https://registry.example/v2"};
   EXPECT_EQ(trust_domain(**finder.open(source), "secret"), "");
 }

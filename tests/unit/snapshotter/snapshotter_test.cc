@@ -46,6 +46,11 @@ class FakeImages : public Images {
     image.config = claim.config;
     return std::unique_ptr<Admission>(new FakeAdmission(*this, std::move(image)));
   }
+  Status may_give(const ImageRecord&, const PulledFrom& pull, Deadline) override {
+    asked_for.push_back(pull.name_space);
+    if (denial) return *denial;
+    return {};
+  }
   Status make_live(std::int64_t slot) override {
     live.push_back(slot);
     if (broken) return *broken;
@@ -62,6 +67,8 @@ class FakeImages : public Images {
   void release(const ImageRecord& image) override { released.push_back(image.slot); }
 
   std::optional<Error> refusal;
+  std::optional<Error> denial;
+  std::vector<std::string> asked_for;
   std::optional<Error> broken;
   int admissions = 0;
   int admissions_ended = 0;
@@ -365,6 +372,26 @@ TEST_F(SnapshotterTest, AKnownLayerIsReusedWithoutAskingAgain) {
   // On another parent the same chainID is another layer.
   commit_layer("plain");
   EXPECT_TRUE(prepare("k", "plain", {{std::string(label::kRef), data_chain()}}));
+}
+
+TEST_F(SnapshotterTest, AKnownLayerThatMayNotBeGivenIsUnpacked) {
+  const std::string name = pull_image();
+  images_.asked_for.clear();
+  images_.denial = Error(Errc::kDenied, "its content is private");
+  Labels labels = image_labels("anchor", anchor_chain());
+  labels[std::string(label::kConfig)] = sha256("other config").to_string();
+  ASSERT_TRUE(snapshotter_->prepare({"k", "", labels, "k8s.io"}, never()));
+  EXPECT_EQ(images_.asked_for, std::vector<std::string>{"k8s.io"}) << "once";
+  EXPECT_EQ(images_.admissions, 2) << "it does not get in by another door";
+  EXPECT_NE(database_->image(1)->config, sha256("other config"))
+      << "who may not have it does not say where it is from";
+  // Nor does it help to claim nothing.
+  ASSERT_TRUE(snapshotter_->prepare(
+      {"k2", "", {{std::string(label::kRef), anchor_chain()}}, "k8s.io"}, never()));
+  images_.denial = Error(Errc::kCancelled, "stopping");
+  expect_error(snapshotter_->prepare({"k3", "", labels, "k8s.io"}, never()), Errc::kUnavailable);
+  images_.denial.reset();
+  EXPECT_EQ(pull_image(), name);
 }
 
 TEST_F(SnapshotterTest, ReuseGivesBackTheLabelThatContainerdLooksFor) {
