@@ -194,6 +194,23 @@ def check_revoked(box):
         check.true(image.large == (root / "large").read_bytes(), "when the login is good again")
 
 
+def check_second_namespace(box):
+    """A private image that is here is given to another namespace when its registry was asked."""
+    registry = FaultyRegistry(box, "second")
+    image = Image(box, registry, "second-image")
+    registry.set(bearer=["user", "secret"])
+    node = pulled(box, registry, "second-node", login=("user", "secret"), background_fill=False)
+    registry.forget()
+    first = node.containerd.namespace
+    node.containerd.namespace += "-two"
+    node.pull("large-imsy", "v1")
+    answers = [one["status"] for one in registry.log(path=image.blob) if one["status"] != 401]
+    check.equal([206], answers, "requests for its content, once for all layers")
+    with node.mounted("large-imsy", "v1") as root:
+        check.true(image.piece(0) == read_piece(root, 0), "its content")
+    node.containerd.namespace = first
+
+
 def check_signed_urls(box):
     """Addresses that are good for a second, as of storage that the registry redirects to."""
     registry = FaultyRegistry(box, "signed")
@@ -216,6 +233,7 @@ def test():
         check_breaks(box)
         check_tokens(box)
         check_revoked(box)
+        check_second_namespace(box)
         check_signed_urls(box)
 
 

@@ -8,6 +8,7 @@
 
 #include "common/io.h"
 #include "oci/base64.h"
+#include "oci/descriptor.h"
 #include "tests/support/fake_registry.h"
 #include "tests/support/tls_identity.h"
 #include "tests/unit/snapshotter/temporary_directory.h"
