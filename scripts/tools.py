@@ -7,6 +7,8 @@
     scripts/tools.py disks       mkfs of ext4, XFS and Btrfs, strace  (the same; may be missing)
     scripts/tools.py nerdctl     from PATH when it is new enough, else built with Go
     scripts/tools.py conformance containerd's own snapshotter suite, built with Go
+    scripts/tools.py containerd2 containerd 2 with its shim and ctr, built with Go
+    scripts/tools.py cri         a client of Kubernetes' interface to containerd, built with Go
     scripts/tools.py             all of these
     scripts/tools.py desync      a peer for bench/, built with Go    (may be missing)
     scripts/tools.py snapshots   a client for bench/, built with Go  (may be missing)
@@ -175,7 +177,10 @@ def go():
 
 
 def go_build(module, target, arguments):
-    """Builds from the pinned module tests/go/<module>; caches stay below .cache/go."""
+    """Builds from the pinned module tests/go/<module>; caches stay below .cache/go.
+
+    Several programs are built into a folder, the target.
+    """
     folder = ROOT / "tests" / "go" / module
     pinned = hashlib.sha256()
     for source in sorted(folder.iterdir()):
@@ -194,8 +199,12 @@ def go_build(module, target, arguments):
         copy = pathlib.Path(scratch) / "module"
         shutil.copytree(folder, copy)
         target.parent.mkdir(parents=True, exist_ok=True)
-        made = pathlib.Path(scratch) / target.name
+        made = pathlib.Path(scratch) / "made"
+        if len([word for word in arguments if "/cmd/" in word]) > 1:
+            made.mkdir()
         run([command] + arguments[:1] + ["-o", made] + arguments[1:], cwd=copy, env=environment)
+        if made.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
         made.replace(target)
     mark(target, recipe)
     return target
@@ -220,6 +229,19 @@ def conformance():
     return go_build("conformance", TOOLS / "conformance.test", ["test", "-c", PLAIN, "."])
 
 
+def containerd2():
+    """containerd 2, beside Debian's 1.6; as fast as its users', since bench/ measures it."""
+    commands = ("containerd", "containerd-shim-runc-v2", "ctr")
+    return go_build("containerd", TOOLS / "containerd2",
+                    ["build", "-trimpath", "-ldflags=-s -w",
+                     *(f"github.com/containerd/containerd/v2/cmd/{name}" for name in commands)])
+
+
+def cri():
+    """A client of the container runtime interface, as the kubelet is one."""
+    return go_build("cri", TOOLS / "cri", ["build", PLAIN, "-trimpath", "-ldflags=-s -w", "."])
+
+
 def desync():
     """The peer that cuts files into chunks, for bench/."""
     return go_build("desync", TOOLS / "desync",
@@ -239,7 +261,8 @@ def main(wanted):
               "clients": lambda: debian("clients", CLIENTS),
               "mirror": lambda: debian("mirror", MIRROR),
               "disks": lambda: debian("disks", DISKS),
-              "nerdctl": nerdctl, "conformance": conformance}
+              "nerdctl": nerdctl, "conformance": conformance, "containerd2": containerd2,
+              "cri": cri}
     peers = {"desync": desync, "snapshots": snapshots}
     for name in wanted or makers:
         if name not in makers | peers:

@@ -9,6 +9,7 @@ Only Python's standard library. The parts, each usable without those after it:
     registry    Debian's docker-registry on loopback, and a client for it
     proxy       a TCP relay that counts bytes
     containerd  containerd with its own root, and ctr and nerdctl talking to it
+    clients     every client of containerd, used in one way
     imsy        our own programs
     images      images to test with: tiny ones, and two versions of a real one
 """

@@ -1,6 +1,7 @@
-"""containerd with its own root, state and socket; ctr and nerdctl talking to it."""
+"""containerd with its own root, state and socket; ctr, nerdctl and CRI talking to it."""
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -9,22 +10,50 @@ import re
 import shlex
 
 from . import env
-from .process import run, wait_for
+from .process import Failed, run, wait_for
+from .sandbox import processes_naming
+
+# Of each version: where its programs are among the tools, and what is in the way of a test.
+_FOLDERS = {"1.6": "", "2": "containerd2/"}
+_DISABLED = {
+    "1.6": ["snapshotter.v1.aufs", "snapshotter.v1.btrfs", "snapshotter.v1.devmapper",
+            "snapshotter.v1.zfs", "tracing.processor.v1.otlp", "internal.v1.tracing",
+            "internal.v1.opt"],
+    "2": ["snapshotter.v1.blockfile", "snapshotter.v1.btrfs", "snapshotter.v1.devmapper",
+          "snapshotter.v1.erofs", "snapshotter.v1.zfs", "tracing.processor.v1.otlp",
+          "internal.v1.tracing", "internal.v1.opt", "nri.v1.nri"]}
+_CRI = {"1.6": ["grpc.v1.cri"], "2": ["grpc.v1.cri", "cri.v1.images", "cri.v1.runtime"]}
+
+
+def _replace(text, others):
+    """The text with each key, which has to be in it, replaced by its value."""
+    for old, new in others.items():
+        if old not in text:
+            raise Failed(f"{old} is not in the example")
+        text = text.replace(old, new)
+    return text
 
 
 class Containerd:
-    """One containerd. snapshotter: the socket of ours, known to it as "imsy"; may come later."""
+    """One containerd.
 
-    def __init__(self, box, snapshotter=None, name="containerd"):
+    snapshotter: the socket of ours, known to it as "imsy"; may come later. root: where ours keeps
+    its files. version: "1.6" or "2". pause: the image of pods' own containers; without it there
+    is no CRI. edit: changes the example of a configuration before it is used.
+    """
+
+    def __init__(self, box, snapshotter=None, name="containerd", root=None, version="1.6",
+                 pause=None, edit=lambda text: text):
         self.box = box
         self.name = name
+        self.version = version
         # Also the name of its cgroups. Not every name of a temporary directory is one.
         self.namespace = re.sub("[^A-Za-z0-9]+", "-", f"{box.short.name}x-{name}")
         self.root = box.path(name, "root")
         self.state = box.short / name
         self.socket = self.socket_of(box, name)
         self._config = box.folder / f"{name}.toml"
-        self._config.write_text(self._configuration(snapshotter))
+        self._config.write_text(self._configuration(snapshotter, root, pause, edit))
         self.child = None
         self.start()
         box.callback(self.stop)
@@ -34,27 +63,53 @@ class Containerd:
         """Where a containerd of this name listens; known before it is started."""
         return box.short / f"{name}.sock"
 
-    def _configuration(self, snapshotter):
-        text = f"""version = 2
-root = {json.dumps(str(self.root))}
+    def _configuration(self, snapshotter, root, pause, edit):
+        """The example that users are given, with other paths and what the sandbox needs."""
+        disabled = _DISABLED[self.version] + ([] if pause else _CRI[self.version])
+        text = f"""root = {json.dumps(str(self.root))}
 state = {json.dumps(str(self.state))}
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.aufs",
-  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
-  "io.containerd.snapshotter.v1.zfs", "io.containerd.tracing.processor.v1.otlp",
-  "io.containerd.internal.v1.tracing", "io.containerd.internal.v1.opt"]
-[grpc]
-  address = {json.dumps(str(self.socket))}
+disabled_plugins = {json.dumps([f"io.containerd.{name}" for name in disabled])}
 """
         if snapshotter:
-            text += f"""[proxy_plugins.imsy]
-  type = "snapshot"
-  address = {json.dumps(str(snapshotter))}
+            example = env.ROOT / "examples" / "containerd" / f"{self.version}.toml"
+            text += _replace(edit(example.read_text()), {
+                "/run/imsy-snapshotter/imsy.sock": str(snapshotter),
+                "/var/lib/imsy-snapshotter": str(root or self.root)})
+        else:
+            text += f"version = {2 if self.version == '1.6' else 3}\n"
+        text += f"[grpc]\n  address = {json.dumps(str(self.socket))}\n"
+        return text + (self._cri_configuration(pause) if pause else "")
+
+    def _cri_configuration(self, pause):
+        """Pods are on the host's network, and containerd does not look for networks elsewhere.
+
+        Nobody may be nearer to being ended than we are: the machine may forbid that.
+        """
+        networks = self.box.path(self.name, "cni")
+        cni = f'  conf_dir = "{networks}"\n'
+        if self.version == "1.6":
+            return f"""[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+{cni}  bin_dir = "{networks}"
 """
-        return text
+        return f"""[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "{pause}"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+{cni}  bin_dirs = ["{networks}"]
+"""
+
+    def _tool(self, name):
+        return env.tool(_FOLDERS[self.version] + name)
 
     def start(self):
-        self.child = self.box.child(self.name, [env.tool("containerd"), "-c", self._config],
-                                    env=env.environment())
+        # A shim is looked for in the PATH first.
+        path = f"{self._tool('containerd').parent}{os.pathsep}{env.environment()['PATH']}"
+        self.child = self.box.child(self.name, [self._tool("containerd"), "-c", self._config],
+                                    env=env.environment(PATH=path))
         wait_for(lambda: self.ctr("version", check=False).returncode == 0,
                  "containerd's socket", alive=self.child)
 
@@ -63,21 +118,35 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.a
         if not self.child:
             return
         if self.child.process.poll() is None:
-            self.remove_containers()
+            for namespace in self.ctr("namespaces", "ls", "-q").stdout.split():
+                self.within(namespace).remove_containers()
+            # A shim goes on for a moment after its last container, and is nobody's child.
+            wait_for(lambda: not processes_naming(str(self.socket)), "the shims to end")
         self.child.stop()
         self.child = None
         self._remove_cgroups()
 
+    def kill(self):
+        """kill -9 of the daemon alone: containers go on."""
+        self.child.kill()
+        self.child = None
+
+    def within(self, namespace):
+        """The same containerd, seen from another one of its namespaces."""
+        other = copy.copy(self)
+        other.namespace = namespace
+        return other
+
     def _remove_cgroups(self):
         """What runc leaves outside of the sandbox."""
-        for cgroup in (*pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.namespace}"),
-                       *pathlib.Path("/sys/fs/cgroup").glob(self.namespace)):
+        for cgroup in (*pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.namespace}*"),
+                       *pathlib.Path("/sys/fs/cgroup").glob(f"{self.namespace}*")):
             for folder, _, _ in os.walk(cgroup, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
 
     def ctr(self, *words, **options):
-        return run([env.tool("ctr"), "-a", self.socket, "-n", self.namespace, *words],
+        return run([self._tool("ctr"), "-a", self.socket, "-n", self.namespace, *words],
                    env=env.environment(), **options)
 
     def nerdctl(self, *words, snapshotter="overlayfs", **options):

@@ -24,7 +24,7 @@ class Node:
                 Containerd.socket_of(box, containerd), f"{name}-imsy",
                 background_fill=background_fill)
         self.containerd = Containerd(box, self.snapshotter.socket if snapshotter else None,
-                                     containerd)
+                                     containerd, self.snapshotter.root if snapshotter else None)
 
     def plain(self, repository, tag):
         """The reference by which overlayfs pulls."""
@@ -47,19 +47,21 @@ class Node:
 class DirectNode:
     """A node that reads from one registry, over nothing that could change or count it.
 
-    login: user and password that it has for the registry; more: as of Snapshotter.
+    login: user and password that it has for the registry; containerd: as of Containerd; more: as
+    of Snapshotter.
     """
 
-    def __init__(self, box, registry, name="node", login=None, **more):
+    def __init__(self, box, registry, name="node", login=None, containerd=None, **more):
         self.registry = registry
-        containerd = f"{name}-containerd"
+        socket_name = f"{name}-containerd"
         if login:
-            more["docker_config"] = self._log_in(box, containerd, *login)
+            more["docker_config"] = self._log_in(box, socket_name, *login)
         endpoint = getattr(registry, "endpoint", f"http://{registry.address}")
         self.snapshotter = Snapshotter(
             box, {registry.address.rpartition(":")[0]: [endpoint]},
-            Containerd.socket_of(box, containerd), f"{name}-imsy", **more)
-        self.containerd = Containerd(box, self.snapshotter.socket, containerd)
+            Containerd.socket_of(box, socket_name), f"{name}-imsy", **more)
+        self.containerd = Containerd(box, self.snapshotter.socket, socket_name,
+                                     self.snapshotter.root, **(containerd or {}))
 
     def _log_in(self, box, containerd, user, password):
         """For the snapshotter, and for nerdctl where it looks."""
