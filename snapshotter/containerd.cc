@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "proto/containerd/content.grpc.pb.h"
 #include "proto/containerd/images.grpc.pb.h"
@@ -121,6 +122,19 @@ class Client final : public Containerd {
     return names_of(name_space, targets, deadline);
   }
 
+  Result<std::vector<Labels>> manifests_with_layer(const std::string& name_space,
+                                                   const Digest& blob, unsigned index,
+                                                   Deadline deadline) override {
+    const std::string filter = "labels.\"containerd.io/gc.ref.content.l." + std::to_string(index) +
+                               "\"==" + blob.to_string();
+    std::vector<Labels> found;
+    IMSY_TRY(each_content(name_space, {filter}, deadline, [&](const content::Info& info) {
+      const auto& labels = info.labels();
+      if (found.size() < kManifestsMax) found.emplace_back(labels.begin(), labels.end());
+    }));
+    return found;
+  }
+
   Result<std::string> version(Deadline deadline) override {
     grpc::ClientContext context;
     prepare_call(context, "default", deadline);
@@ -135,24 +149,30 @@ class Client final : public Containerd {
   Result<std::vector<std::string>> find_content(const std::string& name_space,
                                                 const std::vector<std::string>& filters,
                                                 Deadline deadline) {
+    std::vector<std::string> digests;
+    IMSY_TRY(each_content(name_space, filters, deadline, [&](const content::Info& info) {
+      // The digest becomes part of a filter: only what is one may.
+      if (digests.size() < kManifestsMax && Digest::parse(info.digest())) {
+        digests.push_back(info.digest());
+      }
+    }));
+    return digests;
+  }
+
+  Status each_content(const std::string& name_space, const std::vector<std::string>& filters,
+                      Deadline deadline, const std::function<void(const content::Info&)>& visit) {
     grpc::ClientContext context;
     prepare_call(context, name_space, deadline);
     content::ListContentRequest request;
     for (const std::string& filter : filters) request.add_filters(filter);
     const auto stream = content_->List(&context, request);
-    std::vector<std::string> digests;
     content::ListContentResponse piece;
     while (stream->Read(&piece)) {
-      for (const auto& info : piece.info()) {
-        // The digest becomes part of a filter: only what is one may.
-        if (digests.size() < kManifestsMax && Digest::parse(info.digest())) {
-          digests.push_back(info.digest());
-        }
-      }
+      for (const auto& info : piece.info()) visit(info);
     }
     const grpc::Status status = stream->Finish();
     if (!status.ok()) return error_of(status, "content list");
-    return digests;
+    return {};
   }
 
   Result<std::vector<std::string>> names_of(const std::string& name_space,
@@ -187,6 +207,10 @@ class Nobody final : public Containerd {
   }
   Result<std::vector<std::string>> image_names(const std::string&, const Digest&,
                                                Deadline) override {
+    return refusal();
+  }
+  Result<std::vector<Labels>> manifests_with_layer(const std::string&, const Digest&, unsigned,
+                                                   Deadline) override {
     return refusal();
   }
   Result<std::string> version(Deadline) override { return refusal(); }

@@ -33,6 +33,11 @@ class Containerd {
   // The names of the images that have this configuration, directly or through an index.
   virtual Result<std::vector<std::string>> image_names(const std::string& name_space,
                                                        const Digest& config, Deadline deadline) = 0;
+  // The labels of the manifests that have this blob as their layer `index` (the bottom one is 0),
+  // of sixteen at most.
+  virtual Result<std::vector<Labels>> manifests_with_layer(const std::string& name_space,
+                                                           const Digest& blob, unsigned index,
+                                                           Deadline deadline) = 0;
   // As it says itself: "1.6.20~ds1", "v2.1.4".
   virtual Result<std::string> version(Deadline deadline) = 0;
 };

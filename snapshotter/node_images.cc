@@ -136,6 +136,7 @@ Result<std::unique_ptr<Admission>> NodeImages::admit(const Claim& claim,
                          .config = claim.config,
                          .image_ref = claim.image_ref,
                          .diff_ids = diff_ids_of(claim.anchor_layer, claim.anchor),
+                         .data_blob = claim.anchor.data_layers.front().blob,
                          .remembered = {}};
   IMSY_TRY_ASSIGN(Fetched fetched, fetch(claim.anchor, query, deadline));
   IMSY_TRY(parts_.store.add_image(fetched.manifest.manifest, fetched.manifest.bytes,
@@ -182,6 +183,7 @@ Status NodeImages::ask_for_access(const ImageRecord& image, const PulledFrom& pu
                          .config = pull.config,
                          .image_ref = pull.image_ref,
                          .diff_ids = diff_ids_of(image.anchor_layer, anchor),
+                         .data_blob = anchor.data_layers.front().blob,
                          .remembered = {}};
   IMSY_TRY_ASSIGN(auto sources, parts_.finder.find(query, deadline));
   IMSY_TRY_ASSIGN(const auto known, parts_.database.sources(image.slot));
@@ -482,6 +484,7 @@ Result<ImageQuery> NodeImages::query_for(const ImageRecord& record) {
                    .config = record.config,
                    .image_ref = "",
                    .diff_ids = diff_ids_of(record.anchor_layer, anchor),
+                   .data_blob = anchor.data_layers.front().blob,
                    .remembered = {}};
   IMSY_TRY_ASSIGN(query.remembered, parts_.database.sources(record.slot));
   return query;

@@ -73,10 +73,42 @@ Result<oci::Host> RegistryFinder::host_of(const Source& source) const {
   return Error(Errc::kNotFound, source.endpoint + " is not configured for " + source.host);
 }
 
+void RegistryFinder::add_places(const Labels& labels, std::vector<Place>& places) {
+  for (const auto& [key, value] : labels) {
+    if (!key.starts_with(kSourceLabel)) continue;
+    for (std::string& repository : split(value, ',')) {
+      places.push_back({key.substr(kSourceLabel.size()), std::move(repository)});
+    }
+  }
+}
+
+// Where containerd pulled from what has this image: the image itself, or one that was built upon
+// it, whose configuration is another.
 Result<std::vector<RegistryFinder::Place>> RegistryFinder::places(const ImageQuery& query,
                                                                   Containerd::Deadline deadline) {
-  if (!query.config) return Error(Errc::kNotFound, "the label imsy.config is missing");
   if (query.name_space.empty()) return Error(Errc::kNotFound, "the namespace is unknown");
+  auto places = places_of_config(query, deadline);
+  if (places || places.error().code() != Errc::kNotFound) return places;
+  auto others = places_of_manifests(query, deadline);
+  return others ? others : places;
+}
+
+Result<std::vector<RegistryFinder::Place>> RegistryFinder::places_of_manifests(
+    const ImageQuery& query, Containerd::Deadline deadline) {
+  // Below the first data layer there is the anchor layer alone.
+  constexpr unsigned kDataLayer = 1;
+  IMSY_TRY_ASSIGN(
+      const auto manifests,
+      containerd_.manifests_with_layer(query.name_space, query.data_blob, kDataLayer, deadline));
+  std::vector<Place> places;
+  for (const Labels& labels : manifests) add_places(labels, places);
+  if (places.empty()) return Error(Errc::kNotFound, "no manifest has it");
+  return places;
+}
+
+Result<std::vector<RegistryFinder::Place>> RegistryFinder::places_of_config(
+    const ImageQuery& query, Containerd::Deadline deadline) {
+  if (!query.config) return Error(Errc::kNotFound, "the label imsy.config is missing");
   IMSY_TRY_ASSIGN(const std::string text, containerd_.read_content(query.name_space, *query.config,
                                                                    oci::kDocumentLimit, deadline));
   IMSY_TRY_ASSIGN(const oci::ImageConfig config, oci::parse_config(text));
@@ -87,12 +119,7 @@ Result<std::vector<RegistryFinder::Place>> RegistryFinder::places(const ImageQue
   IMSY_TRY_ASSIGN(const Labels labels,
                   containerd_.content_labels(query.name_space, *query.config, deadline));
   std::vector<Place> places;
-  for (const auto& [key, value] : labels) {
-    if (!key.starts_with(kSourceLabel)) continue;
-    for (std::string& repository : split(value, ',')) {
-      places.push_back({key.substr(kSourceLabel.size()), std::move(repository)});
-    }
-  }
+  add_places(labels, places);
   if (places.empty()) {
     return Error(Errc::kNotFound, "containerd does not know where the image was pulled from");
   }
@@ -131,7 +158,7 @@ Result<std::vector<Source>> RegistryFinder::find(const ImageQuery& query,
       log::warn("the label cri.image-ref is ignored: containerd did not pull from {}",
                 query.image_ref);
     }
-    if (!named) {
+    if (!named && query.config) {
       const auto names = containerd_.image_names(query.name_space, *query.config, deadline);
       if (names) {
         for (const std::string& name : *names) add_agreeing(name);

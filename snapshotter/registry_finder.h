@@ -35,6 +35,7 @@ struct ImageQuery {
   std::optional<Digest> config;  // claimed
   std::string image_ref;         // claimed; "" when unknown
   std::vector<Digest> diff_ids;  // of all layers, bottom first: anchor, data layers
+  Digest data_blob;              // of the first data layer, as the anchor says
   std::vector<Source> remembered;
 };
 
@@ -75,6 +76,11 @@ class RegistryFinder {
     std::string repository;
   };
   Result<std::vector<Place>> places(const ImageQuery& query, Containerd::Deadline deadline);
+  Result<std::vector<Place>> places_of_config(const ImageQuery& query,
+                                              Containerd::Deadline deadline);
+  Result<std::vector<Place>> places_of_manifests(const ImageQuery& query,
+                                                 Containerd::Deadline deadline);
+  static void add_places(const Labels& labels, std::vector<Place>& places);
   struct Open {
     oci::Host host;
     std::weak_ptr<oci::Registry> registry;

@@ -10,6 +10,7 @@ import os
 from imsytest import check, env, images, imsy, oci
 from imsytest.clients import Nerdctl
 from imsytest.node import DirectNode
+from imsytest.process import wait_for
 from imsytest.registry import Registry
 from imsytest.sandbox import Sandbox
 
@@ -35,6 +36,8 @@ def commits(node, source, target):
 def pulls(node, reference):
     client = Nerdctl(node.containerd)
     client.pull(reference)
+    # What was changed is unpacked upon it.
+    wait_for(lambda: len(node.snapshotter.stats()["images"]) == 1, "the converted image to be shown")
     client.run(reference, CHANGED)
     client.remove_image(reference)
     node.containerd.pull(reference, "overlayfs")

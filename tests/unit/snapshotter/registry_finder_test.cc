@@ -21,6 +21,12 @@ const auto kNever = Containerd::Deadline::max();
 // A containerd with the content that a test puts into it.
 class FakeContainerd : public Containerd {
  public:
+  Result<std::vector<Labels>> manifests_with_layer(const std::string& name_space,
+                                                   const Digest& blob, unsigned index,
+                                                   Deadline) override {
+    if (name_space != "default" || index != 1) return std::vector<Labels>();
+    return manifests[blob];
+  }
   Result<std::string> version(Deadline) override { return std::string("v2.1.4"); }
   Result<Labels> content_labels(const std::string& name_space, const Digest& digest,
                                 Deadline) override {
@@ -61,6 +67,7 @@ class FakeContainerd : public Containerd {
   std::map<Digest, std::string> blobs;
   std::map<Digest, Labels> labels;
   std::map<Digest, std::vector<std::string>> names;
+  std::map<Digest, std::vector<Labels>> manifests;  // by the blob of layer 1
 
  private:
   static Error missing(const Digest& digest) {
@@ -88,6 +95,7 @@ class RegistryFinderTest : public ::testing::Test {
             .config = config_,
             .image_ref = "",
             .diff_ids = layers_,
+            .data_blob = sha256("blob"),
             .remembered = {}};
   }
   Result<std::vector<Source>> find(const ImageQuery& query) {
@@ -101,6 +109,25 @@ class RegistryFinderTest : public ::testing::Test {
     EXPECT_THAT(sources.error().message(), HasSubstr(reason));
   }
 };
+
+TEST_F(RegistryFinderTest, AnImageThatWasBuiltUponThisOneSaysWhere) {
+  // The pull of another image, which names our configuration, and has not brought it.
+  ImageQuery derived = query();
+  derived.config = sha256("configuration of the base");
+  expect_nothing(derived, "not found");
+  containerd_.manifests[sha256("blob")] = {
+      {{"containerd.io/distribution.source.registry.example", "derived"}}, {}};
+  for (const auto& config : {derived.config, std::optional<Digest>()}) {
+    derived.config = config;
+    const auto sources = find(derived);
+    ASSERT_TRUE(sources) << sources.error().message();
+    EXPECT_THAT(*sources,
+                ElementsAre(Source{"registry.example", "derived", "https://registry.example/v2"}));
+  }
+  // A configuration that is here and another image's is a lie, and nothing is asked for it.
+  derived.config = containerd_.add_config({sha256("other")});
+  expect_nothing(derived, "belongs to another image");
+}
 
 TEST(ConfiguredHosts, DefaultsAreHttpsAndPlainHttpForLoopback) {
   const auto only = [](const std::string& name) {
