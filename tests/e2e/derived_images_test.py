@@ -37,7 +37,8 @@ def pulls(node, reference):
     client = Nerdctl(node.containerd)
     client.pull(reference)
     # What was changed is unpacked upon it.
-    wait_for(lambda: len(node.snapshotter.stats()["images"]) == 1, "the converted image to be shown")
+    wait_for(lambda: len(node.snapshotter.stats()["images"]) == 1,
+             "the converted image to be shown")
     client.run(reference, CHANGED)
     client.remove_image(reference)
     node.containerd.pull(reference, "overlayfs")
