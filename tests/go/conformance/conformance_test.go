@@ -1,5 +1,6 @@
 // Package conformance runs containerd's own snapshotter suite against imsy-snapshotter, through
-// the proxy client that containerd itself uses.
+// the proxy client that containerd itself uses: directly, and below containerd's metadata, which
+// gives keys of its own, keeps labels, and removes only when it collects its garbage.
 //
 // IMSY_SNAPSHOTTER names the program, IMSY_SOCKETS a folder with a short path for its sockets.
 // Every case gets a fresh root and a process of its own. It must run as root, with TMPDIR on a
@@ -20,9 +21,11 @@ import (
 	"time"
 
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/proxy"
 	"github.com/containerd/containerd/v2/core/snapshots/testsuite"
+	bolt "go.etcd.io/bbolt"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -94,24 +97,51 @@ func (d *daemon) stop() (result error) {
 	}
 }
 
+// start returns a proxy of a new imsy-snapshotter, and what ends both.
+func start(program, root string) (snapshots.Snapshotter, func() error, error) {
+	d, err := startDaemon(program, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := grpc.NewClient("unix://"+d.socket,
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, nil, errors.Join(err, d.stop())
+	}
+	snapshotter := proxy.NewSnapshotter(snapshotsapi.NewSnapshotsClient(conn), "imsy")
+	return snapshotter, func() error { return errors.Join(conn.Close(), d.stop()) }, nil
+}
+
+func startWithMetadata(program, root string) (snapshots.Snapshotter, func() error, error) {
+	backend, end, err := start(program, filepath.Join(root, "imsy"))
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := bolt.Open(filepath.Join(root, "metadata.db"), 0o600, nil)
+	if err != nil {
+		return nil, nil, errors.Join(err, end())
+	}
+	metadataDB := metadata.NewDB(db, nil, map[string]snapshots.Snapshotter{"imsy": backend})
+	return metadataDB.Snapshotter("imsy"),
+		func() error { return errors.Join(db.Close(), end()) }, nil
+}
+
 func TestSnapshotter(t *testing.T) {
 	program := os.Getenv("IMSY_SNAPSHOTTER")
 	if program == "" {
 		t.Fatal("IMSY_SNAPSHOTTER does not name the program to test")
 	}
-	// The suite knows by this name that directories of lower layers cannot be renamed in an overlay.
-	testsuite.SnapshotterSuite(t, "overlayfs",
-		func(_ context.Context, root string) (snapshots.Snapshotter, func() error, error) {
-			d, err := startDaemon(program, root)
-			if err != nil {
-				return nil, nil, err
-			}
-			conn, err := grpc.NewClient("unix://"+d.socket,
-				grpc.WithTransportCredentials(insecure.NewCredentials()))
-			if err != nil {
-				return nil, nil, errors.Join(err, d.stop())
-			}
-			snapshotter := proxy.NewSnapshotter(snapshotsapi.NewSnapshotsClient(conn), "imsy")
-			return snapshotter, func() error { return errors.Join(conn.Close(), d.stop()) }, nil
+	for name, start := range map[string]func(string, string) (
+		snapshots.Snapshotter, func() error, error){
+		"Direct": start, "Metadata": startWithMetadata,
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The suite knows by this name that directories of lower layers cannot be renamed in
+			// an overlay.
+			testsuite.SnapshotterSuite(t, "overlayfs",
+				func(_ context.Context, root string) (snapshots.Snapshotter, func() error, error) {
+					return start(program, root)
+				})
 		})
+	}
 }
