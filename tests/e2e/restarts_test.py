@@ -71,15 +71,6 @@ class Stage:
         self.snapshotter.start()
         self.containerd.wait_connected()
 
-    def collect(self):
-        """Makes containerd collect its garbage now. It asks a snapshotter only when a snapshot was
-        removed since it last tried, with success or without."""
-        snapshots = ("snapshots", "--snapshotter", "imsy")
-        self.containerd.ctr(*snapshots, "prepare", "collect", check=False)
-        self.containerd.ctr(*snapshots, "rm", "collect", check=False)
-        self.containerd.ctr("leases", "create", "--id", "collect", check=False)
-        self.containerd.ctr("leases", "delete", "--sync", "collect", check=False)
-
 
 def containerd_restarts(stage):
     """Containers go on in the meantime, those of lazy images too."""
@@ -140,7 +131,7 @@ def images_go_while_it_is_down(stage):
     stage.start_snapshotter()
 
     def empty():
-        stage.collect()
+        containerd.collect_garbage()
         return (not os.listdir(stage.snapshotter.root / "snapshots")
                 and not stage.snapshotter.stats()["images"])
     wait_for(empty, "the snapshots of removed images to be gone")
