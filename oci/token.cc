@@ -20,6 +20,7 @@ constexpr std::uint64_t kTokenAnswerLimit = 256u << 10;
 constexpr std::size_t kTokenLimit = 32u << 10;
 constexpr std::size_t kScopesMax = 8;
 constexpr std::size_t kRefusedMax = 64;
+constexpr std::size_t kCandidatesMax = 16;
 constexpr std::size_t kScopeLimit = 1024;
 constexpr std::uint64_t kLifetimeDefault = 60;  // seconds, as the specification says
 constexpr std::uint64_t kLifetimeMax = 24 * 3600;
@@ -196,6 +197,8 @@ const Credential* Authorizer::next_credential() {
 void Authorizer::credentials_found(const Result<std::vector<Credential>>& found) {
   if (!found) return settle(found.error());
   found_ = *found;
+  // Fewer than are remembered as refused, so that there is an end.
+  if (found_.size() > kCandidatesMax) found_.resize(kCandidatesMax);
   use_next();
 }
 
@@ -214,7 +217,10 @@ void Authorizer::use_next() {
   // Without a credential a token may be had all the same.
   const bool anonymous = scheme_ == Scheme::kBearer && found_.empty();
   if (next == nullptr && !anonymous) return settle(no_credential());
-  const Credential credential = next ? *next : Credential();
+  use(next ? *next : Credential());
+}
+
+void Authorizer::use(const Credential& credential) {
   used_ = hash_of(credential);
   if (scheme_ == Scheme::kBasic) {
     value_ = basic(credential);
@@ -318,9 +324,12 @@ void Authorizer::request_token(const HttpRequest& request, unsigned retries) {
           [self, request, retries] { self->request_token(request, retries + 1); });
       return;
     }
-    if (answer && (answer->status == 401 || answer->status == 403) && self->another_left()) {
+    const bool refused = answer && (answer->status == 401 || answer->status == 403);
+    if (refused && self->used_ != hash_of(Credential())) {
       self->refuse_used();
-      return self->use_next();
+      if (self->another_left()) return self->use_next();
+      // A wrong credential must not keep anybody from what is public.
+      return self->use(Credential());
     }
     self->settle(answer ? self->take_token(*answer, asked) : answer.error());
   });

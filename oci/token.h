@@ -8,7 +8,7 @@
 //     bare address unless it is the registry's own, and is connected to only where the registry may
 //     lead us.
 //   * Credentials are read anew for every token, so that a changed one is used. One that is refused
-//     is followed by the next that there is.
+//     is followed by the next that there is, and at a token realm at last by none at all.
 // Source: RFC 7235, RFC 7617, distribution token specification (docs/spec/auth/token.md, oauth.md).
 // Threads: header(), challenged(), another_left() and forbidden() on the HTTP client's thread only;
 // they never wait, and call
@@ -83,6 +83,7 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   bool is_usable(const Credential& credential) const;
   void refuse_used();
   void use_next();
+  void use(const Credential& credential);
   Error no_credential() const;
   Status check_realm() const;
   HttpRequest token_request(const Credential& credential) const;

@@ -289,6 +289,29 @@ TEST_F(TokenOfSeveral, TheNextIsTriedWhenTheRegistryRefusesATokenOrForbids) {
   EXPECT_EQ(*left, "none");
 }
 
+TEST_F(TokenOfSeveral, WrongOnesKeepNobodyFromWhatIsPublic) {
+  several_->set({login("one", "wrong"), login("two", "wrong")});
+  server_.answer_at("/token", [](const FakeRequest& request) {
+    FakeResponse response;
+    if (!request.header("authorization").empty()) response.status = 401;
+    response.body = R"({"token": "anonymous"})";
+    return response;
+  });
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer anonymous");
+  EXPECT_NE(authorizer_->identity(), "") << "what was shown may have counted";
+}
+
+TEST_F(TokenOfSeveral, ManyWrongOnesComeToAnEnd) {
+  std::vector<Credential> many;
+  for (int i = 0; i < 200; ++i) many.push_back(login("user" + std::to_string(i), "wrong"));
+  several_->set(many);
+  server_.require_bearer("joe", "pw");
+  for (std::size_t times = 1; times <= 6; ++times) {
+    EXPECT_FALSE(challenged(bearer("repository:library/web:pull"), ""));
+    EXPECT_LE(server_.count("GET", "/token"), times * 17);
+  }
+}
+
 TEST_F(TokenOfSeveral, BasicIsTriedOnceWithEach) {
   several_->set({login("one", "pw"), login("two", "pw")});
   const std::string basic = "Basic realm=\"x\"";
