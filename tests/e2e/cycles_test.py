@@ -19,7 +19,7 @@ from imsytest.sandbox import Sandbox
 CYCLES = int(os.environ.get("IMSY_CYCLES", "20"))
 CONTAINERS = int(os.environ.get("IMSY_CONTAINERS", "40"))
 IMAGES = 20
-# What allocator and caches may keep of many calls; a leak of a page a cycle is more.
+# What allocator and caches may keep of many calls.
 MEMORY_SLACK = 32 << 20
 
 
