@@ -359,13 +359,18 @@ Result<bool> Index::remove_idle(const cdc::ObjectId& object,
   if (owned) ++distrusted_;
   // The file first, since the disk may be too full for anything else. A row without a file is found
   // out by who opens the object, and by the next start after a crash.
-  bool many = false;
+  const auto count_given_up = [&] {
+    MutexLock given_up_lock(given_up_mu_);
+    return given_up_.size();
+  };
+  // Before this one is added, whose row is still there.
+  if (count_given_up() >= kGivenUpMax) {
+    ignore(settle_all(), "a full disk is why they go; they are settled later");
+  }
   {
     MutexLock given_up_lock(given_up_mu_);
     given_up_.insert(object);
-    many = given_up_.size() > kGivenUpMax;
   }
-  if (many) ignore(settle_all(), "a full disk is why they go; they are settled later");
   IMSY_TRY(remove_file());
   edit_queued(object, [](QueuedObject& queued) { queued.complete = false; });
   return watch(forget(object, owned)).has_value();

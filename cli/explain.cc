@@ -101,8 +101,8 @@ std::string to_text(const api::ExplainResponse& answer) {
   std::string text;
   for (const std::string& fact : answer.facts()) text += log::printable(fact) + "\n";
   for (const api::Advice& advice : answer.advice()) {
-    text +=
-        fmt::format("* {}\n  {}\n", log::printable(advice.what()), log::printable(advice.remedy()));
+    text += "* " + log::printable(advice.what()) + "\n";
+    if (!advice.remedy().empty()) text += "  " + log::printable(advice.remedy()) + "\n";
   }
   if (!answer.facts().empty() && answer.advice().empty()) text += "nothing is in the way\n";
   for (const api::ExplainedSnapshot& snapshot : answer.snapshots()) text += text_of(snapshot);

@@ -20,6 +20,8 @@ spdlog::level::level_enum to_spdlog(Level level) {
   return spdlog::level::critical;
 }
 
+constexpr const char* kName = "imsy";
+
 // What the fields of this thread add to its lines.
 thread_local std::string fields;
 
@@ -58,8 +60,13 @@ Status configure(std::string_view level) {
     return Error(Errc::kInvalid, "log level \"" + std::string(level) +
                                      "\" is unknown: use trace, debug, info, warn or error");
   }
+  // Replacing a logger that other threads write to is not safe; its level can be changed any time.
+  if (spdlog::default_logger_raw()->name() == kName) {
+    spdlog::default_logger_raw()->set_level(parsed);
+    return {};
+  }
   auto logger = std::make_shared<spdlog::logger>(
-      "imsy", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+      kName, std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %^%l%$ %v", spdlog::pattern_time_type::utc);
   logger->set_level(parsed);
   logger->flush_on(spdlog::level::info);

@@ -14,8 +14,8 @@
 
 namespace imsy::log {
 
-// Call first in main, and again for another level. `level`: trace, debug, info, warn, error.
-// kInvalid for another word.
+// Call first in main, before other threads exist, and again at any time for another level. `level`:
+// trace, debug, info, warn, error. kInvalid for another word.
 Status configure(std::string_view level);
 
 // As long as it lives, every line that this thread writes ends with ` name=value`. Belongs to its

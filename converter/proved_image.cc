@@ -78,9 +78,10 @@ Digest original_of(const oci::Manifest& manifest) {
 }
 
 bool says_converted(const SourceImage& image) {
-  return std::any_of(
-      image.manifest.layers.begin(), image.manifest.layers.end(),
-      [](const oci::Descriptor& layer) { return !find(layer, annotation::kAnchor).empty(); });
+  const auto& layers = image.manifest.layers;
+  return !layers.empty() && std::ranges::all_of(layers, [](const oci::Descriptor& layer) {
+    return !find(layer, annotation::kAnchor).empty();
+  });
 }
 
 Result<ProvedImage> open_converted(oci::ImageSource& source, SourceImage image) {

@@ -32,7 +32,8 @@ Result<ProvedImage> open_converted(oci::ImageSource& source, SourceImage image);
 // The manifest that a converted image says it was made from; zero when it does not say.
 Digest original_of(const oci::Manifest& manifest);
 
-// Whether the image says that it is converted.
+// Whether the image says that it is converted: all of its layers do. One that was built upon a
+// converted image is an ordinary one, which can be converted.
 bool says_converted(const SourceImage& image);
 
 }  // namespace imsy::converter

@@ -55,11 +55,15 @@ class Child {
  private:
   // Before it is reaped its number is nobody else's, so that the group is still its own.
   int end() {
-    ::kill(-pid_, SIGKILL);
+    const pid_t pid = std::exchange(pid_, -1);
+    ::kill(-pid, SIGKILL);
+    ::kill(pid, SIGKILL);  // it may have left its group
     int status = 0;
-    while (::waitpid(std::exchange(pid_, -1), &status, 0) < 0 && errno == EINTR) {
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    pid_t ended = -1;
+    do {
+      ended = ::waitpid(pid, &status, 0);
+    } while (ended < 0 && errno == EINTR);
+    return ended == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
 
   pid_t pid_;

@@ -345,7 +345,9 @@ Registry::Cancel RegistryClient::read_range(const Digest& blob, std::uint64_t bl
   auto request = range_request(blob, {offset, length, blob_size});
   if (!request) return fail_range(std::move(done), request.error());
   CallPolicy policy;
-  policy.remember_target = true;
+  // Whether it has an image, and may give it, only the registry itself can say: not the storage
+  // that it has led to a while ago.
+  policy.remember_target = purpose != Purpose::kLocate;
   policy.purpose = purpose;
   policy.body_size = length;
   const auto call =

@@ -195,14 +195,17 @@ const Credential* Authorizer::next_credential() {
 }
 
 void Authorizer::credentials_found(const Result<std::vector<Credential>>& found) {
-  if (!found) return settle(found.error());
-  found_ = *found;
+  // A place that fails must not keep anybody from what is public.
+  if (!found && scheme_ != Scheme::kBearer) return settle(found.error());
+  places_failure_ = found ? std::nullopt : std::optional(found.error());
+  found_ = found ? *found : std::vector<Credential>();
   // Fewer than are remembered as refused, so that there is an end.
   if (found_.size() > kCandidatesMax) found_.resize(kCandidatesMax);
   use_next();
 }
 
 Error Authorizer::no_credential() const {
+  if (places_failure_) return *places_failure_;
   const std::string origin = options_.endpoint.origin();
   if (std::ranges::any_of(found_, [this](const Credential& one) { return is_usable(one); })) {
     return {Errc::kDenied,
@@ -230,6 +233,8 @@ void Authorizer::use(const Credential& credential) {
   if (!credential.registry_token.empty()) {
     const std::string& token = credential.registry_token;
     if (token.size() > kTokenLimit || !is_printable(token)) {
+      refuse_used();
+      if (another_left()) return use_next();
       return settle(Error(Errc::kDenied, options_.endpoint.origin() +
                                              ": the token for the registry is not usable"));
     }
@@ -331,6 +336,7 @@ void Authorizer::request_token(const HttpRequest& request, unsigned retries) {
       // A wrong credential must not keep anybody from what is public.
       return self->use(Credential());
     }
+    if (refused && self->places_failure_) return self->settle(*self->places_failure_);
     self->settle(answer ? self->take_token(*answer, asked) : answer.error());
   });
 }

@@ -106,6 +106,7 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   std::map<std::string, std::set<std::string>> scopes_;  // resource -> actions
   std::string value_;                                    // of the header
   std::vector<Credential> found_;                        // what there is to show, in order
+  std::optional<Error> places_failure_;                  // why there may be more than was found
   std::set<std::string> refused_;                        // hashes of those that did not help
   std::string used_;                                     // hash of the one in use
   Clock::time_point renew_at_ = Clock::time_point::max();

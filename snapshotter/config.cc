@@ -224,8 +224,10 @@ bool is_loopback(std::string_view address) {
   const std::size_t colon = address.rfind(':');
   if (colon == std::string_view::npos || colon + 1 == address.size()) return false;
   const std::string_view port = address.substr(colon + 1);
-  const bool is_number =
-      port.size() <= 5 && port.find_first_not_of("0123456789") == std::string_view::npos;
+  constexpr int kPortMax = 65'535;
+  const bool is_number = port.size() <= 5 &&
+                         port.find_first_not_of("0123456789") == std::string_view::npos &&
+                         std::stoi(std::string(port)) <= kPortMax;
   std::string host(address.substr(0, colon));
   if (host == "[::1]") return is_number;
   in_addr v4 = {};

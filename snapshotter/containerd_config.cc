@@ -117,7 +117,8 @@ Result<ContainerdConfig> parse_containerd_config(std::string_view text, std::str
   const toml::table& root = parsed.table();
   ContainerdConfig config;
   config.version = root["version"].value_or(1);
-  config.has_imports = root.contains("imports");
+  const toml::array* const imports = root["imports"].as_array();
+  config.has_imports = imports != nullptr && !imports->empty();
   if (const toml::table* const proxies = root["proxy_plugins"].as_table()) {
     for (const auto& [key, value] : *proxies) {
       const toml::table* const proxy = value.as_table();
@@ -145,7 +146,11 @@ std::vector<Advice> advise(const ContainerdConfig& config, const std::filesystem
                            std::string_view version) {
   const auto ours = std::ranges::find_if(
       config.proxies, [&](const auto& entry) { return entry.second.address == socket.string(); });
-  if (ours == config.proxies.end()) return {unknown_to_containerd(config, socket.string())};
+  if (ours == config.proxies.end()) {
+    // It may stand in a file that is imported.
+    if (config.has_imports) return {};
+    return {unknown_to_containerd(config, socket.string())};
+  }
   const std::string& name = ours->first;
   std::vector<Advice> advice;
   Version running = parse_version(version);

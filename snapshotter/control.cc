@@ -278,9 +278,9 @@ imsy::Status Control::explain(const std::string& name, api::ExplainResponse& to)
   if (name.empty()) {
     const Surroundings seen = parts_.look_around();
     for (const std::string& fact : seen.facts) to.add_facts(fact);
-    const Health health = parts_.node.health();
-    for (const std::string& what : health.broken) to.add_facts("broken: " + what);
-    for (const std::string& what : health.degraded) to.add_facts("degraded: " + what);
+    const Health health = parts_.health();
+    for (const std::string& what : health.broken) to.add_advice()->set_what("broken: " + what);
+    for (const std::string& what : health.degraded) to.add_advice()->set_what("degraded: " + what);
     for (const Advice& one : seen.advice) {
       api::Advice& advice = *to.add_advice();
       advice.set_what(one.what);
@@ -302,7 +302,7 @@ grpc::ServerUnaryReactor* Control::Explain(grpc::CallbackServerContext* context,
                                            const api::ExplainRequest* request,
                                            api::ExplainResponse* response) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  control_.submit([this, reactor, request, response] {
+  explain_.submit([this, reactor, request, response] {
     reactor->Finish(guarded("Explain", [&] { return explain(request->name(), *response); }));
   });
   return reactor;

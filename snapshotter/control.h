@@ -1,7 +1,8 @@
 // Control: the gRPC face of a node for its operator: proto/imsy/control.proto.
 //
 // Threads: gRPC calls in from its own threads, which only hand the work on. Two pools do it:
-//     control  Collect, Explain
+//     control  Collect
+//     explain  Explain
 //     check    Check, one at a time; sends as fast as the client takes
 // stop() and the destructor from one thread.
 #pragma once
@@ -28,6 +29,7 @@ class Control final : public imsy::control::v1::Control::CallbackService {
     Layout layout;
     // Waits for containerd, at most 2 seconds.
     std::function<Surroundings()> look_around;
+    std::function<Health()> health;
   };
   // All outlives the service, the service outlives the server.
   explicit Control(const Parts& parts);
@@ -57,6 +59,7 @@ class Control final : public imsy::control::v1::Control::CallbackService {
   std::stop_source stop_;
   std::atomic<bool> checking_{false};
   ThreadPool control_{"control", 1};
+  ThreadPool explain_{"explain", 1};
   ThreadPool check_{"check", 1};
 };
 

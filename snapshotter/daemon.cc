@@ -104,13 +104,13 @@ void write_advice(const Surroundings& seen) {
 // Writes down what may be wrong with containerd, as soon as it runs: it may start after us.
 class ContainerdCheck {
  public:
-  ContainerdCheck(const DaemonOptions& options, Containerd& containerd)
-      : options_(options), containerd_(containerd) {
+  ContainerdCheck(const DaemonOptions& options, const Layout& layout, Containerd& containerd)
+      : options_(options), layout_(layout), containerd_(containerd) {
     thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
   }
 
   Surroundings look() const {
-    return look_at_containerd(options_.config, options_.address, containerd_,
+    return look_at_containerd(options_.config, options_.address, layout_.mount_point(), containerd_,
                               std::chrono::steady_clock::now() + kAnswerLimit);
   }
 
@@ -131,6 +131,7 @@ class ContainerdCheck {
   static constexpr std::chrono::seconds kAnswerLimit{2};
   static constexpr std::chrono::seconds kAskAgain{5};
   const DaemonOptions& options_;
+  const Layout& layout_;
   Containerd& containerd_;
   std::jthread thread_;
 };
@@ -157,21 +158,29 @@ Health health_of(const Node& node, const Database& database) {
   return health;
 }
 
-// Takes over what the configuration says now; `config` is what holds.
-void reload(const DaemonOptions& options, Config& config, Node& node, Service& service) {
+// Null: it is not wanted, or cannot be had. Containers do not depend on it, so that is no reason to
+// end.
+std::unique_ptr<Monitor> start_monitor(const std::string& address, const Monitor::Parts& parts) {
+  if (address.empty()) return nullptr;
+  auto monitor = Monitor::start(address, parts);
+  if (monitor) return std::move(*monitor);
+  log::error("no metrics and health: {}", monitor.error().message());
+  return nullptr;
+}
+
+// Takes over what the configuration says now.
+void reload(const DaemonOptions& options, Node& node, Service& service) {
   notify_service_manager("RELOADING=1\nMONOTONIC_USEC=" + monotonic_microseconds());
-  auto read = options.reload();
+  const auto read = options.reload();
   if (!read) {
     log::error("the configuration stays as it was: {}", read.error().message());
   } else {
-    const std::vector<std::string> later = needs_restart(config, *read);
     const Status level = log::configure(read->log_level);
     if (!level) log::error("the log level stays: {}", level.error().message());
     service.set_prepare_timeout(read->prepare_timeout);
     node.configure(*read);
-    config = std::move(*read);
     log::info("the configuration was read again");
-    for (const std::string& key : later) {
+    for (const std::string& key : needs_restart(options.config, *read)) {
       log::warn("{} has changed: that takes effect with the next restart", key);
     }
   }
@@ -218,11 +227,7 @@ Status run_daemon(const DaemonOptions& options) {
   // Before anybody reaches us: what is there may be of the process before this one.
   StatsFile stats(state / "stats.json");
   write_stats(stats, *node);
-  std::unique_ptr<Monitor> monitor;
-  if (!options.config.metrics_address.empty()) {
-    IMSY_TRY_ASSIGN(monitor,
-                    Monitor::start(options.config.metrics_address, {*node, *database, calls}));
-  }
+  const auto monitor = start_monitor(options.config.metrics_address, {*node, *database, calls});
   if (!listening) {
     IMSY_TRY_ASSIGN(listening, listen_at(options.address));
   }
@@ -232,22 +237,21 @@ Status run_daemon(const DaemonOptions& options) {
   }
   IMSY_TRY_ASSIGN(const auto server, Server::start(std::move(listening), service, cri.get()));
   write_advice(look_at_kernel(layout));
-  const ContainerdCheck containerd(options, node->containerd());
+  const ContainerdCheck containerd(options, layout, node->containerd());
   const auto look_around = [&] { return look_at_kernel(layout).with(containerd.look()); };
-  Control control({*node, *snapshotter, layout, look_around});
+  Control control(
+      {*node, *snapshotter, layout, look_around, [&] { return health_of(*node, *database); }});
   IMSY_TRY_ASSIGN(UniqueFd control_socket, listen_at(state / "control.sock"));
   IMSY_TRY_ASSIGN(const auto control_server, Server::start(std::move(control_socket), control));
   log::info("serving {} at {}", root.string(), options.address.string());
   notify_service_manager("READY=1");
 
-  Config config = options.config;
   const auto every_second = [&] {
     write_stats(stats, *node);
     node->maintain();
     if (monitor != nullptr) monitor->note(health_of(*node, *database));
   };
-  const int signal =
-      wait_for_stop(signals, every_second, [&] { reload(options, config, *node, service); });
+  const int signal = wait_for_stop(signals, every_second, [&] { reload(options, *node, service); });
   log::info("stopping on signal {}", strsignal(signal));
   notify_service_manager("STOPPING=1");
   write_stats(stats, *node);

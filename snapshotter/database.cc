@@ -511,27 +511,30 @@ Result<std::set<std::int64_t>> Database::directories() {
 }
 
 Status Database::create(const NewSnapshot& snapshot) {
-  return change([&](Sqlite& db) -> Status {
-    if (snapshot.parent_id) {
-      IMSY_TRY_ASSIGN(const Parent parent, find_parent(db, snapshot.parent));
-      if (parent.id != *snapshot.parent_id) {
-        return Error(Errc::kNotFound, "parent snapshot " + snapshot.parent + " was removed");
-      }
-      if (parent.kind != Kind::kCommitted) {
-        return Error(Errc::kInvalid, "parent snapshot " + snapshot.parent + " is not committed");
-      }
-    }
-    Statement taken(db, "SELECT 1 FROM snapshots WHERE key = ?");
-    IMSY_TRY_ASSIGN(const bool exists, any(taken.bind(snapshot.key)));
-    if (exists) {
-      return Error(Errc::kAlreadyExists, "snapshot " + snapshot.key + " already exists");
-    }
-    IMSY_TRY_ASSIGN(const std::int64_t id,
-                    insert_row(db, {snapshot.key, snapshot.parent_id, snapshot.kind,
-                                    snapshot.name_space, snapshot.mount, snapshot.directory,
-                                    snapshot.reason, snapshot.volatile_boot}));
-    return write_labels(db, id, snapshot.labels);
-  });
+  return change(
+      [&](Sqlite& db) -> Status {
+        if (snapshot.parent_id) {
+          IMSY_TRY_ASSIGN(const Parent parent, find_parent(db, snapshot.parent));
+          if (parent.id != *snapshot.parent_id) {
+            return Error(Errc::kNotFound, "parent snapshot " + snapshot.parent + " was removed");
+          }
+          if (parent.kind != Kind::kCommitted) {
+            return Error(Errc::kInvalid,
+                         "parent snapshot " + snapshot.parent + " is not committed");
+          }
+        }
+        Statement taken(db, "SELECT 1 FROM snapshots WHERE key = ?");
+        IMSY_TRY_ASSIGN(const bool exists, any(taken.bind(snapshot.key)));
+        if (exists) {
+          return Error(Errc::kAlreadyExists, "snapshot " + snapshot.key + " already exists");
+        }
+        IMSY_TRY_ASSIGN(const std::int64_t id,
+                        insert_row(db, {snapshot.key, snapshot.parent_id, snapshot.kind,
+                                        snapshot.name_space, snapshot.mount, snapshot.directory,
+                                        snapshot.reason, snapshot.volatile_boot}));
+        return write_labels(db, id, snapshot.labels);
+      },
+      {snapshot.key});
 }
 
 Status Database::commit(const std::string& key, const std::string& name, const Labels& labels,
@@ -565,7 +568,7 @@ Status Database::commit(const std::string& key, const std::string& name, const L
         const std::int64_t now = now_ns();
         Statement update(db,
                          "UPDATE snapshots SET key = ?, kind = ?, created_ns = ?, updated_ns = ?,"
-                         " size = ?, inodes = ? WHERE id = ?");
+                         " size = ?, inodes = ?, volatile = '' WHERE id = ?");
         update.bind(name).bind(static_cast<std::int64_t>(Kind::kCommitted)).bind(now).bind(now);
         IMSY_TRY(update.bind(usage.size).bind(usage.inodes).bind(row.id).run());
         IMSY_TRY(delete_labels(db, row.id));

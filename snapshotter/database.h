@@ -145,9 +145,9 @@ class Database {
   Status create(const NewSnapshot& snapshot);
 
   // Turns the active snapshot `key` into the committed `name`, with these labels instead of its
-  // own. `parent` is "" or the parent it has, or, when it has none, the one it gets.
-  // kAlreadyExists: name. kNotFound: key, or parent. kFailedPrecondition: not active, or parent not
-  // committed. kInvalid: it has another parent.
+  // own; it is not volatile any more. `parent` is "" or the parent it has, or, when it has none,
+  // the one it gets. kAlreadyExists: name. kNotFound: key, or parent. kFailedPrecondition: not
+  // active, or parent not committed. kInvalid: it has another parent.
   Status commit(const std::string& key, const std::string& name, const Labels& labels,
                 const std::string& parent, const Usage& usage);
 

@@ -57,8 +57,11 @@ Status LazyTree::ensure() {
 }
 
 bool LazyTree::is_in_place() const {
-  MutexLock lock(mu_);
-  return sessions_.back()->is_in_place();
+  const auto session = [this] {
+    MutexLock lock(mu_);
+    return sessions_.back();
+  }();
+  return session->is_in_place();
 }
 
 fuse::SessionStats LazyTree::stats() const {

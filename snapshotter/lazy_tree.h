@@ -46,7 +46,7 @@ class LazyTree {
 
   mutable Mutex mu_;  // held over mounting and unmounting
   // The last one is at the mount point; those before were taken away and still have users.
-  std::vector<std::unique_ptr<fuse::Session>> sessions_ IMSY_GUARDED_BY(mu_);
+  std::vector<std::shared_ptr<fuse::Session>> sessions_ IMSY_GUARDED_BY(mu_);
   fuse::SessionStats ended_ IMSY_GUARDED_BY(mu_);  // of those that are over
 };
 

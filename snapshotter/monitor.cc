@@ -83,7 +83,15 @@ http::Reply Monitor::health() const {
   return text_reply(health.broken.empty() ? 200 : 503, health.to_text());
 }
 
+// One at a time: what hangs on the disk must leave threads for who asks about health.
 http::Reply Monitor::metrics() const {
+  if (counting_.exchange(true)) return text_reply(503, "somebody else is being answered\n");
+  http::Reply reply = collect_metrics();
+  counting_ = false;
+  return reply;
+}
+
+http::Reply Monitor::collect_metrics() const {
   Numbers numbers;
   numbers.version = IMSY_VERSION;
   numbers.stats = parts_.node.stats();

@@ -7,6 +7,7 @@
 //   wait for the disk at most.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -45,10 +46,12 @@ class Monitor {
   explicit Monitor(const Parts& parts) : parts_(parts) {}
   http::Reply answer(const std::string& path) const;
   http::Reply metrics() const;
+  http::Reply collect_metrics() const;
   http::Reply health() const;
   Health current() const;
 
   const Parts parts_;
+  mutable std::atomic<bool> counting_{false};  // somebody is being told the metrics
   mutable Mutex mu_;
   Health health_ IMSY_GUARDED_BY(mu_);
   std::chrono::steady_clock::time_point noted_ IMSY_GUARDED_BY(mu_) =

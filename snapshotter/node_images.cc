@@ -17,6 +17,8 @@ constexpr std::chrono::seconds kLocalWait{30};
 // Above the longest wait of Prepare, which may hold the lock.
 constexpr std::chrono::seconds kReleaseWait{120};
 constexpr std::chrono::seconds kLocateWait{20};
+// For the answer of a registry whether an image that is here may be given to a pull.
+constexpr std::chrono::seconds kAccessWait{5};
 constexpr std::chrono::seconds kRepairWait{120};
 // With several places to ask, none may use up all the time.
 constexpr std::chrono::milliseconds kAskAtLeast{1'000};
@@ -160,15 +162,22 @@ Status NodeImages::may_give(const ImageRecord& image, const PulledFrom& pull, De
   // The one in use is ahead of the record.
   const std::string domain = live ? live->image->trust_domain() : image.trust_domain;
   if (domain.empty()) return {};
+  const bool same_namespace = pull.name_space == image.name_space;
+  if (!pull.config && pull.image_ref.empty()) {
+    if (same_namespace) return {};
+    return Error(Errc::kDenied,
+                 "its content is private, and the pull does not say where it is from");
+  }
   const std::string name = name_of(image.manifest, pull);
   if (shown_.has(name)) return {};
-  const Status given = ask_for_access(image, pull, deadline);
+  const Status given = ask_for_access(image, pull, std::min(deadline, Clock::now() + kAccessWait));
   if (stop_.stop_requested()) return stopping();
   if (given) {
     shown_.note(name);
     return {};
   }
-  if (pull.name_space == image.name_space && cas::may_pass(given.error())) {
+  if (same_namespace && cas::may_pass(given.error())) {
+    shown_.note(name);  // the next layer need not wait as long
     log::warn("image {}: its registry cannot be asked whether it may be used again in {}: {}",
               image.manifest.to_string(), pull.name_space, given.error().message());
     return {};

@@ -56,6 +56,13 @@ Result<Measured> measure(const std::filesystem::path& directory, std::chrono::se
   return measured;
 }
 
+Error lost_with_boot(const std::string& key) {
+  return Error(Errc::kFailedPrecondition,
+               "snapshot " + key +
+                   " is volatile, and the machine was booted since: what the "
+                   "container wrote may be lost in part; make it anew");
+}
+
 // The number that is a directory's name; nullopt when it is not one of ours.
 std::optional<std::int64_t> number_of(const std::string& name) {
   std::int64_t number = 0;
@@ -168,7 +175,8 @@ Result<bool> Snapshotter::find_and_renew(const PrepareRequest& request, Deadline
   if (!row) return false;
   const auto config = Digest::parse(find_label(request.labels, label::kConfig));
   IMSY_TRY_ASSIGN(const ImageRecord image, database_.image(row->image->slot));
-  IMSY_TRY(may_give(image, request, deadline));
+  IMSY_TRY_ASSIGN(const bool held, holds_data_of(request.parent, image.slot));
+  if (!held) IMSY_TRY(may_give(image, request, deadline));
   // containerd looks for the snapshot by its label, which Update may have taken away.
   Labels missing = request.labels;
   for (const auto& [key, value] : row->info.labels) missing.erase(key);
@@ -183,6 +191,14 @@ Result<bool> Snapshotter::find_and_renew(const PrepareRequest& request, Deadline
     }
   }
   return true;
+}
+
+// Whoever has a data layer of an image was given the image: the rest of it need not be asked for,
+// and could not be unpacked upon it.
+Result<bool> Snapshotter::holds_data_of(const std::string& key, std::int64_t slot) {
+  if (key.empty()) return false;
+  IMSY_TRY_ASSIGN(const auto row, database_.find(key));
+  return row->image && row->image->slot == slot && row->image->link > 0;
 }
 
 Status Snapshotter::may_give(const ImageRecord& image, const PrepareRequest& request,
@@ -252,14 +268,11 @@ bool Snapshotter::wants_volatile(const PrepareRequest& request, Kind kind) const
 // The kernel marks the work directory of a volatile mount and refuses it from then on: it may have
 // been in use when the machine crashed. We know better.
 Status Snapshotter::reuse_volatile(const std::string& key, const Layer& own) const {
-  if (own.volatile_boot != options_.boot_id) {
-    return Error(Errc::kFailedPrecondition,
-                 "snapshot " + key +
-                     " is volatile, and the machine was booted since: what the "
-                     "container wrote may be lost in part; make it anew");
-  }
+  if (own.volatile_boot != options_.boot_id) return lost_with_boot(key);
   const std::filesystem::path mark = layout_.work(*own.directory) / "work/incompat/volatile";
-  if (rmdir(mark.c_str()) != 0 && errno != ENOENT) {
+  const std::filesystem::path dirty = mark / "dirty";
+  if ((unlink(dirty.c_str()) != 0 && errno != ENOENT) ||
+      (rmdir(mark.c_str()) != 0 && errno != ENOENT)) {
     return Error::from_errno(errno, "remove " + mark.string());
   }
   return {};
@@ -343,12 +356,22 @@ Result<std::vector<Mount>> Snapshotter::mounts(const std::string& key) {
   return mounts_for(layout_, overlay_, *own.directory, own.kind, found, !own.volatile_boot.empty());
 }
 
+// Others will stand on what was written without a sync.
+Status Snapshotter::make_durable(const std::string& key, const Row& row) const {
+  if (row.volatile_boot != options_.boot_id) return lost_with_boot(key);
+  IMSY_TRY_ASSIGN(const UniqueFd directory,
+                  open_file(layout_.fs(*row.directory), O_RDONLY | O_DIRECTORY));
+  if (syncfs(directory.get()) != 0) return Error::from_errno(errno, "sync snapshot " + key);
+  return {};
+}
+
 Status Snapshotter::commit(const std::string& key, const std::string& name, const Labels& labels,
                            const std::string& parent) {
   IMSY_TRY(check_key(key));
   IMSY_TRY(check_key(name));
   Usage usage;
   if (const auto row = database_.get(key); row && row->info.kind == Kind::kActive) {
+    if (!row->volatile_boot.empty()) IMSY_TRY(make_durable(key, *row));
     IMSY_TRY_ASSIGN(const Measured measured,
                     measure(layout_.fs(*row->directory), kMeasureAtCommit));
     usage = measured.usage;

@@ -108,6 +108,7 @@ class Snapshotter {
 
   Result<bool> reuse(const PrepareRequest& request, Deadline deadline);
   Result<bool> find_and_renew(const PrepareRequest& request, Deadline deadline);
+  Result<bool> holds_data_of(const std::string& key, std::int64_t slot);
   Status may_give(const ImageRecord& image, const PrepareRequest& request, Deadline deadline);
   template <typename Work>
   std::invoke_result_t<Work> with_room(Work work);
@@ -116,6 +117,7 @@ class Snapshotter {
   Result<std::vector<Mount>> create(const PrepareRequest& request, Kind kind,
                                     const std::string& reason = {});
   bool wants_volatile(const PrepareRequest& request, Kind kind) const;
+  Status make_durable(const std::string& key, const Row& row) const;
   Status reuse_volatile(const std::string& key, const Layer& own) const;
   Result<Below> live_below(const std::vector<Layer>& chain);
   Result<Owner> owner_over(const Labels& labels, const Below& below);

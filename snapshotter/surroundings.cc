@@ -1,30 +1,25 @@
 #include "snapshotter/surroundings.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <iterator>
-#include <sstream>
 
 #include "common/io.h"
+#include "fuse/mount_table.h"
 
 namespace imsy::snapshotter {
 namespace {
 
-constexpr std::uint64_t kProcFileSize = 64 << 10;
 constexpr std::uint64_t kConfigSize = 4 << 20;
 constexpr std::uint64_t kMountsSize = 64 << 20;
 constexpr long kOverlayMagic = 0x794c7630;
-
-bool kernel_has(std::string_view file_system) {
-  const auto bytes = read_file("/proc/filesystems", kProcFileSize);
-  const std::string line = "\t" + std::string(file_system) + "\n";
-  return bytes && as_text(*bytes).find(line) != std::string_view::npos;
-}
 
 // What overlayfs asks of the file system of an upper directory.
 void look_at_root(const std::filesystem::path& directory, Surroundings& seen) {
@@ -45,6 +40,44 @@ void look_at_root(const std::filesystem::path& directory, Surroundings& seen) {
   ::rmdir(probe.c_str());
 }
 
+// Who listens at a unix socket, 0: nobody, or it cannot be told.
+pid_t listener_of(const std::string& path) {
+  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (!fd || path.size() >= sizeof address.sun_path) return 0;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  ucred peer = {};
+  socklen_t size = sizeof peer;
+  const bool known =
+      connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
+      getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+  return known ? peer.pid : 0;
+}
+
+bool has_lazy_tree(std::string_view mountinfo, const std::filesystem::path& directory) {
+  const auto mounts = fuse::parse_mountinfo(mountinfo);
+  return std::ranges::any_of(mounts, [&](const fuse::MountEntry& mount) {
+    return mount.directory == directory.string() && mount.type == fuse::kMountType;
+  });
+}
+
+// Whether containerd sees the lazy tree; it does not from another mount namespace.
+void look_at_its_mounts(const std::string& socket, const std::filesystem::path& lazy_tree,
+                        Surroundings& seen) {
+  const pid_t pid = listener_of(socket);
+  if (pid <= 0) return;
+  const auto ours = read_file("/proc/self/mountinfo", kMountsSize);
+  const auto its = read_file("/proc/" + std::to_string(pid) + "/mountinfo", kMountsSize);
+  if (!ours || !its || !has_lazy_tree(as_text(*ours), lazy_tree)) return;
+  if (has_lazy_tree(as_text(*its), lazy_tree)) return;
+  seen.advice.push_back(
+      {"containerd (pid " + std::to_string(pid) + ") does not see what is mounted at " +
+           lazy_tree.string() + ": containers of lazy images get empty root file systems",
+       "run both in one mount namespace: without PrivateTmp, ProtectSystem and the like, and not "
+       "in a container"});
+}
+
 }  // namespace
 
 Surroundings Surroundings::with(const Surroundings& more) const {
@@ -54,60 +87,22 @@ Surroundings Surroundings::with(const Surroundings& more) const {
   return all;
 }
 
-bool hides_mounts(std::string_view mountinfo, const std::filesystem::path& directory) {
-  // proc_pid_mountinfo(5): the mount point is the fifth field, the propagation stands between the
-  // sixth and a lone hyphen. Of nested mounts, and of several at one place, the last line counts.
-  std::istringstream lines{std::string(mountinfo)};
-  std::size_t longest = 0;
-  bool hides = false;
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    const std::vector<std::string> fields(std::istream_iterator<std::string>(words), {});
-    if (fields.size() < 7) continue;
-    const std::string& point = fields[4];
-    const std::string below = point == "/" ? point : point + "/";
-    if (point.size() < longest || !(directory.string() + "/").starts_with(below)) continue;
-    longest = point.size();
-    bool gets = false;
-    bool gives = false;
-    for (std::size_t i = 6; i < fields.size() && fields[i] != "-"; ++i) {
-      gets = gets || fields[i].starts_with("master:");
-      gives = gives || fields[i].starts_with("shared:");
-    }
-    hides = gets && !gives;
-  }
-  return hides;
-}
-
 Surroundings look_at_kernel(const Layout& layout) {
   Surroundings seen;
   utsname name = {};
   if (uname(&name) == 0) seen.facts.push_back(std::string("kernel ") + name.release);
-  if (!kernel_has("overlay")) {
-    seen.advice.push_back(
-        {"the kernel has no overlayfs, or its module is not loaded: no container "
-         "can start",
-         "modprobe overlay"});
-  }
   if (::access("/dev/fuse", R_OK | W_OK) != 0) {
     seen.advice.push_back({std::string("/dev/fuse cannot be used (") + std::strerror(errno) +
                                "): imsy images are unpacked like others",
                            "modprobe fuse"});
   }
   look_at_root(layout.root(), seen);
-  const auto mounts = read_file("/proc/self/mountinfo", kMountsSize);
-  if (mounts && hides_mounts(as_text(*mounts), layout.root())) {
-    seen.advice.push_back(
-        {"this program runs in a mount namespace of its own: containerd does not "
-         "see the lazy tree, and containers get empty root file systems",
-         "run it without PrivateTmp, ProtectSystem and the like, and not in a "
-         "container"});
-  }
   return seen;
 }
 
 Surroundings look_at_containerd(const Config& config, const std::filesystem::path& socket,
-                                Containerd& containerd, Containerd::Deadline deadline) {
+                                const std::filesystem::path& lazy_tree, Containerd& containerd,
+                                Containerd::Deadline deadline) {
   Surroundings seen;
   std::string version;
   if (!config.containerd_address.empty()) {
@@ -115,6 +110,7 @@ Surroundings look_at_containerd(const Config& config, const std::filesystem::pat
     if (answer) {
       version = *answer;
       seen.facts.push_back("containerd " + version + " at " + config.containerd_address);
+      look_at_its_mounts(config.containerd_address, lazy_tree, seen);
     } else {
       seen.facts.push_back("no answer from " + config.containerd_address + ": " +
                            answer.error().message());

@@ -5,7 +5,6 @@
 
 #include <filesystem>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "snapshotter/config.h"
@@ -26,13 +25,10 @@ struct Surroundings {
 // The kernel, and the file system of our root, where it makes and removes a file.
 Surroundings look_at_kernel(const Layout& layout);
 
-// Whether what is mounted below `directory` stays in a mount namespace of this process alone: its
-// mounts follow those of another one, which does not follow back. `mountinfo` as in /proc.
-bool hides_mounts(std::string_view mountinfo, const std::filesystem::path& directory);
-
 // containerd's configuration file and, until `deadline`, the containerd that runs. `socket` is
-// where we listen.
+// where we listen, `lazy_tree` where the lazy tree is mounted, if it is.
 Surroundings look_at_containerd(const Config& config, const std::filesystem::path& socket,
-                                Containerd& containerd, Containerd::Deadline deadline);
+                                const std::filesystem::path& lazy_tree, Containerd& containerd,
+                                Containerd::Deadline deadline);
 
 }  // namespace imsy::snapshotter

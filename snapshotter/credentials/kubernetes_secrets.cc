@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "common/log.h"
 #include "oci/auth.h"
 #include "oci/base64.h"
 #include "oci/json.h"
@@ -78,7 +79,11 @@ Result<SecretLogins> parse_docker_secret(std::string_view encoded) {
 
 Result<std::shared_ptr<KubernetesSecrets>> KubernetesSecrets::open(std::filesystem::path kubeconfig,
                                                                    Now now) {
-  IMSY_TRY(load_kubeconfig(kubeconfig));
+  // Its files belong to others, and may come later: containers do not wait for them.
+  if (const auto loaded = load_kubeconfig(kubeconfig); !loaded) {
+    if (loaded.error().code() == Errc::kInvalid) return loaded.error();
+    log::warn("secrets of Kubernetes cannot be used yet: {}", loaded.error().message());
+  }
   return std::shared_ptr<KubernetesSecrets>(
       new KubernetesSecrets(std::move(kubeconfig), std::move(now)));
 }
@@ -128,8 +133,8 @@ Result<SecretLogins> KubernetesSecrets::list() const {
 Status KubernetesSecrets::refresh() const {
   const auto now = now_();
   if (asked_ && now < *asked_ + kFresh) return outcome_;
-  asked_ = now;
   auto logins = list();
+  asked_ = now_();  // the end, so that a server that hangs is not asked all the time
   outcome_ = logins ? Status() : Status(logins.error().with_context("secrets of Kubernetes"));
   if (!logins) return outcome_;
   logins_ = std::move(*logins);

@@ -40,11 +40,12 @@ class KubernetesSecrets final : public oci::Credentials {
   using Now = std::function<Clock::time_point()>;
 
   static constexpr std::chrono::seconds kFresh{60};
-  static constexpr std::chrono::seconds kPatience{20};
+  static constexpr std::chrono::seconds kPatience{5};
   static constexpr std::size_t kLoginsMax = 20'000;
   static constexpr std::size_t kBytesMax = 32u << 20;
 
-  // Errors of load_kubeconfig; the API server is not asked yet.
+  // kInvalid: not a kubeconfig that can be used. One that cannot be read yet is no error; the API
+  // server is not asked yet.
   static Result<std::shared_ptr<KubernetesSecrets>> open(std::filesystem::path kubeconfig,
                                                          Now now = &Clock::now);
 

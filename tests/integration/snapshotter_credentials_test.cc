@@ -85,6 +85,10 @@ TEST_F(PrivateTest, WhoNamesAnotherRepositoryGetsNothing) {
   const Client::Labels bare = {{kRef, image_.chain[0]}};
   EXPECT_EQ(Client(*process_).prepare("hostile/2/x", "", bare, nullptr, "hostile").error_code(),
             Code::OK);
+  // Where it was, it is given; and nobody was asked for either.
+  EXPECT_EQ(Client(*process_).prepare("default/2/x", "", bare, nullptr, "default").error_code(),
+            Code::ALREADY_EXISTS);
+  EXPECT_TRUE(answers().empty());
 }
 
 TEST_F(PrivateTest, ARevokedLoginEndsIt) {

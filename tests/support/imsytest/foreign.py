@@ -24,7 +24,12 @@ class Foreign:
         self._run = box.short / name
         self.storage = box.path(name, "storage")
         self._policy = self._home / "policy.json"
-        self._policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        policy = '{"default": [{"type": "insecureAcceptAnything"}]}'
+        self._policy.write_text(policy)
+        # Where podman looks when it cannot be told.
+        users = self._home / ".config" / "containers"
+        users.mkdir(parents=True)
+        (users / "policy.json").write_text(policy)
         storage = self._home / "storage.conf"
         partial = '[storage.options]\npull_options = {enable_partial_images = "true"}\n'
         storage.write_text(f'[storage]\ndriver = "overlay"\nrunroot = "{self._run}"\n'

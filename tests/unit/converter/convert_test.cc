@@ -274,6 +274,27 @@ TEST_F(ConvertRefuses, ImagesThatAreNotForLinux) {
   EXPECT_THAT(refusal(), HasSubstr("windows/amd64; only images for linux"));
 }
 
+TEST_F(ConvertTest, WhatWasBuiltUponAConvertedImageIsConvertedAnew) {
+  make_image();
+  ASSERT_TRUE(run());
+  // Builders keep the descriptors of the layers below, with their annotations.
+  auto manifest = converted_manifest();
+  const auto config =
+      oci::parse_config(target_->get_blob(manifest.config, 1 << 20).value()).value();
+  std::vector<Digest> diff_ids = config.diff_ids;
+  for (const auto& layer : manifest.layers) {
+    const std::string blob = target_->get_blob(layer, 1 << 24).value();
+    ASSERT_TRUE(source_->put_blob(as_bytes(blob), layer.digest));
+  }
+  const Bytes top = TarBuilder().add(header(Type::kRegular, "added"), text("added")).finish();
+  manifest.layers.push_back(put(*source_, oci::media_type::kOciLayer, top));
+  diff_ids.push_back(sha256(top));
+  put_image("amd64", "v1", manifest.layers, diff_ids);
+  const auto again = run();
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(converted_manifest().layers.size(), 2U);
+}
+
 TEST_F(ConvertRefuses, WhatIsConvertedAlready) {
   const auto original = make_image();
   ASSERT_TRUE(run());

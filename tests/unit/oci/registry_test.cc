@@ -28,9 +28,10 @@ class RegistryTest : public ::testing::Test {
     return registry ? *registry : nullptr;
   }
   Result<std::string> range(Registry& registry, const Digest& blob, std::uint64_t blob_size,
-                            std::uint64_t offset, std::uint64_t length) {
+                            std::uint64_t offset, std::uint64_t length,
+                            Purpose purpose = Purpose::kOther) {
     std::promise<Result<Bytes>> answer;
-    registry.read_range(blob, blob_size, offset, length, Purpose::kOther,
+    registry.read_range(blob, blob_size, offset, length, purpose,
                         [&](Result<Bytes> bytes) { answer.set_value(std::move(bytes)); });
     IMSY_TRY_ASSIGN(const Bytes bytes, answer.get_future().get());
     return std::string(as_text(bytes));
@@ -367,17 +368,21 @@ TEST_F(RegistryTest, RemembersWhereABlobLiesUntilThatFails) {
   }
   EXPECT_EQ(server_.log().size(), 1u);
   EXPECT_EQ(storage.log().size(), 5u);
+  // Whether it is still to be had is for the registry to say.
+  EXPECT_TRUE(range(*registry, blob_, 1000, 10, 1, Purpose::kLocate));
+  EXPECT_EQ(server_.log().size(), 2u);
+  EXPECT_EQ(storage.log().back().query, "signature=2");
   // The signature expires.
   storage.fault("GET", "", 1,
                 [](const FakeRequest&, FakeResponse& response) { response.status = 403; });
   EXPECT_EQ(*range(*registry, blob_, 1000, 10, 20), content_.substr(10, 20));
-  EXPECT_EQ(server_.log().size(), 2u);
-  EXPECT_EQ(storage.log().back().query, "signature=2");
+  EXPECT_EQ(server_.log().size(), 3u);
+  EXPECT_EQ(storage.log().back().query, "signature=3");
   // It has expired when it comes.
   storage.fault("GET", "", FakeRegistry::kAlways,
                 [](const FakeRequest&, FakeResponse& response) { response.status = 403; });
   expect_range_error(range(*registry, blob_, 1000, 10, 20), Errc::kDenied);
-  EXPECT_EQ(server_.log().size(), 3u);
+  EXPECT_EQ(server_.log().size(), 4u);
 }
 
 TEST_F(RegistryTest, ForgetsWhereABlobLayWhenAnythingFailsThere) {

@@ -232,7 +232,12 @@ class Several final : public Credentials {
   Result<std::vector<Credential>> find(const CredentialQuery& query) const override {
     EXPECT_EQ(query.repository, "library/web");
     const MutexLock lock(mu_);
+    if (failure_) return *failure_;
     return all_;
+  }
+  void fail(const Error& error) {
+    const MutexLock lock(mu_);
+    failure_ = error;
   }
   void set(std::vector<Credential> all) {
     const MutexLock lock(mu_);
@@ -242,6 +247,7 @@ class Several final : public Credentials {
  private:
   mutable Mutex mu_;
   std::vector<Credential> all_ IMSY_GUARDED_BY(mu_);
+  std::optional<Error> failure_ IMSY_GUARDED_BY(mu_);
 };
 
 Credential login(const std::string& user, const std::string& password,
@@ -301,6 +307,20 @@ TEST_F(TokenOfSeveral, WrongOnesKeepNobodyFromWhatIsPublic) {
   EXPECT_NE(authorizer_->identity(), "") << "what was shown may have counted";
 }
 
+TEST_F(TokenOfSeveral, PlacesThatFailKeepNobodyFromWhatIsPublic) {
+  several_->fail(Error(Errc::kUnavailable, "the cluster is away"));
+  server_.require_anonymous_bearer();
+  EXPECT_TRUE(challenged(bearer("repository:library/web:pull"), ""));
+  EXPECT_EQ(authorizer_->identity(), "");
+  // What is not public has to wait for them.
+  make("");
+  server_.require_bearer("joe", "pw");
+  const auto refused = challenged(bearer("repository:library/web:pull"), "");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), Errc::kUnavailable) << refused.error().message();
+  EXPECT_THAT(refused.error().message(), HasSubstr("the cluster is away"));
+}
+
 TEST_F(TokenOfSeveral, ManyWrongOnesComeToAnEnd) {
   std::vector<Credential> many;
   for (int i = 0; i < 200; ++i) many.push_back(login("user" + std::to_string(i), "wrong"));
@@ -338,6 +358,10 @@ TEST_F(TokenOfSeveral, ATokenForTheRegistryIsShownAsItIs) {
   const auto refused = header();
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message(), Not(HasSubstr("lines")));
+  // It hides nobody behind it.
+  server_.require_bearer("joe", "pw");
+  several_->set({token, login("joe", "pw")});
+  EXPECT_TRUE(header());
 }
 
 TEST_F(TokenOfSeveral, OneOwnerStaysOneWhateverThePassword) {

@@ -130,6 +130,7 @@ INSTANTIATE_TEST_SUITE_P(
         ConfigCase{"[metrics]\naddress = '0.0.0.0:9342'", "2", "address"},
         ConfigCase{"[metrics]\naddress = '192.0.2.1:9342'", "2", "address"},
         ConfigCase{"[metrics]\naddress = '127.0.0.1'", "2", "address"},
+        ConfigCase{"[metrics]\naddress = '127.0.0.1:65536'", "2", "address"},
         ConfigCase{"[metrics]\naddress = '127.0.0.1:http'", "2", "address"},
         ConfigCase{"[metrics]\naddress = 'localhost.example:1'", "2", "address"},
         ConfigCase{"[metrics]\naddress = 'run/m.sock'", "2", "address"},

@@ -68,6 +68,11 @@ TEST(ContainerdConfig, ASnapshotterThatIsNotThere) {
               ElementsAre(says("[proxy_plugins.x] has an address with unix://")));
 }
 
+TEST(ContainerdConfig, WhatIsImportedIsNotKnown) {
+  EXPECT_THAT(advice_on("imports = [\"/etc/containerd/conf.d/*.toml\"]\n"), IsEmpty());
+  EXPECT_THAT(advice_on("imports = []\n"), ElementsAre(says("does not know this snapshotter")));
+}
+
 TEST(ContainerdConfig, LabelsThatKubernetesKeepsBack) {
   const std::string two = std::string("version = 2\n") + kProxy + kCri2;
   EXPECT_THAT(advice_on(two, "1.6.20~ds1"), ElementsAre(says("Kubernetes pulls are not lazy")));
