@@ -101,19 +101,21 @@ NodeImages::~NodeImages() {
 }
 
 void NodeImages::start() {
-  images_->submit([this] { reconcile(); });
+  submit_image_work([this] { reconcile(); });
 }
 
 void NodeImages::stop() {
   if (stop_.stop_requested()) return;
   stop_.request_stop();
   locks_.stop();
-  images_.reset();
+  std::unique_ptr<ThreadPool> images;
   std::unique_ptr<ThreadPool> locate;
   {
     MutexLock lock(mu_);
+    images.swap(images_);
     locate.swap(locate_);
   }
+  images.reset();
   locate.reset();
   write_recordings();
   note_trust_domains();
@@ -359,7 +361,7 @@ Result<Owner> NodeImages::root_owner(std::int64_t slot) {
 
 void NodeImages::complete(std::int64_t slot) {
   if (stop_.stop_requested()) return;
-  images_->submit([this, slot] {
+  submit_image_work([this, slot] {
     const Status live = make_live(slot);
     if (!live) {
       log::error("image {} is not live: {}", slot, live.error().message());
@@ -373,7 +375,7 @@ void NodeImages::complete(std::int64_t slot) {
 // there is room.
 void NodeImages::use(std::int64_t slot) {
   if (stop_.stop_requested()) return;
-  images_->submit([this, slot] {
+  submit_image_work([this, slot] {
     const auto live = find_live(slot);
     if (live == nullptr) return;
     const bool shrunk = is_shrunk(live->record.manifest);
@@ -448,7 +450,7 @@ void NodeImages::write_recordings() {
 
 void NodeImages::release(const ImageRecord& image) {
   if (stop_.stop_requested()) return;  // the next start finds what is left
-  images_->submit([this, image] {
+  submit_image_work([this, image] {
     const auto lock = locks_.lock(image.manifest, Clock::now() + kReleaseWait);
     if (!lock) {
       log::error("image {} is not released before the next start: {}", image.manifest.to_string(),
@@ -522,6 +524,13 @@ cas::Places NodeImages::places(const std::vector<Source>& sources) const {
 }
 
 // False once there is no pool any more.
+bool NodeImages::submit_image_work(std::function<void()> task) {
+  MutexLock lock(mu_);
+  if (images_ == nullptr || stop_.stop_requested()) return false;
+  images_->submit(std::move(task));
+  return true;
+}
+
 bool NodeImages::submit_locate(std::function<void()> task) {
   MutexLock lock(mu_);
   if (locate_ == nullptr || stop_.stop_requested()) return false;

@@ -140,6 +140,8 @@ class NodeImages final : public Images {
   void detach(std::int64_t slot);
   void forget(const Digest& manifest);
 
+  // False: it is stopping.
+  bool submit_image_work(std::function<void()> task);
   bool submit_locate(std::function<void()> task);
   void locate(std::int64_t slot, const cas::Located& located);
   Result<cas::Places> locate_now(std::int64_t slot);
@@ -166,7 +168,8 @@ class NodeImages final : public Images {
   std::set<std::int64_t> repairing_ IMSY_GUARDED_BY(mu_);
 
   // Last, so that their threads end first.
-  std::unique_ptr<ThreadPool> images_ = std::make_unique<ThreadPool>("images", 2);
+  std::unique_ptr<ThreadPool> images_ IMSY_GUARDED_BY(mu_) = std::make_unique<ThreadPool>("images",
+                                                                                          2);
   std::unique_ptr<ThreadPool> locate_ IMSY_GUARDED_BY(mu_) = std::make_unique<ThreadPool>("locate",
                                                                                           4);
 };
