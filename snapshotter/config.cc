@@ -62,6 +62,24 @@ class TableReader {
     return {};
   }
 
+  // A path that is absolute, or "".
+  Status path(std::string_view key, std::filesystem::path& to) {
+    std::string value = to;
+    IMSY_TRY(text(key, value));
+    if (!value.empty() && value.front() != '/') {
+      return fail(*table_.get(key), key, "must be an absolute path");
+    }
+    to = value;
+    return {};
+  }
+  // The table of a key; null when it is absent.
+  Result<const toml::table*> section(std::string_view key) {
+    const toml::node* const node = find(key);
+    if (node == nullptr) return static_cast<const toml::table*>(nullptr);
+    if (!node->is_table()) return fail(*node, key, "must be [" + std::string(key) + "]");
+    return node->as_table();
+  }
+
   // The node of a key, which counts as known from then on.
   const toml::node* find(std::string_view key) {
     known_.push_back(key);
@@ -128,15 +146,13 @@ Result<RegistryConfig> parse_registry(const toml::table& table, std::string_view
 }
 
 Status parse_store(TableReader& reader, std::string_view name, Config& config) {
-  const toml::node* node = reader.find("store");
-  if (node == nullptr) return {};
-  if (!node->is_table()) return reader.fail(*node, "store", "must be [store]");
-  const toml::table& table = *node->as_table();
-  TableReader store(table, name);
+  IMSY_TRY_ASSIGN(const toml::table* const table, reader.section("store"));
+  if (table == nullptr) return {};
+  TableReader store(*table, name);
   std::string scope = "credential";
   IMSY_TRY(store.text("dedup_scope", scope));
   if (scope != "credential" && scope != "node") {
-    return store.fail(*table.get("dedup_scope"), "dedup_scope",
+    return store.fail(*table->get("dedup_scope"), "dedup_scope",
                       "must be \"credential\" or \"node\"");
   }
   if (scope == "node") config.store.dedup_scope = cas::DedupScope::kNode;
@@ -153,10 +169,9 @@ Status parse_store(TableReader& reader, std::string_view name, Config& config) {
 }
 
 Status parse_fetch(TableReader& reader, std::string_view name, Config& config) {
-  const toml::node* node = reader.find("fetch");
-  if (node == nullptr) return {};
-  if (!node->is_table()) return reader.fail(*node, "fetch", "must be [fetch]");
-  TableReader fetch(*node->as_table(), name);
+  IMSY_TRY_ASSIGN(const toml::table* const table, reader.section("fetch"));
+  if (table == nullptr) return {};
+  TableReader fetch(*table, name);
   std::int64_t connections = config.connections_per_host;
   IMSY_TRY(fetch.integer("connections_per_host", 1, kConnectionsMax, connections));
   config.connections_per_host = static_cast<unsigned>(connections);
@@ -166,38 +181,26 @@ Status parse_fetch(TableReader& reader, std::string_view name, Config& config) {
   return fetch.refuse_others();
 }
 
-Status parse_path(TableReader& reader, std::string_view key, std::filesystem::path& to) {
-  std::string path = to;
-  IMSY_TRY(reader.text(key, path));
-  if (!path.empty() && path.front() != '/') {
-    return reader.fail(*reader.find(key), key, "must be an absolute path");
-  }
-  to = path;
-  return {};
-}
-
 Status parse_credentials(TableReader& reader, std::string_view name, Config& config) {
-  const toml::node* node = reader.find("credentials");
-  if (node == nullptr) return {};
-  if (!node->is_table()) return reader.fail(*node, "credentials", "must be [credentials]");
-  TableReader credentials(*node->as_table(), name);
-  IMSY_TRY(parse_path(credentials, "kubelet_config", config.kubelet_config));
-  IMSY_TRY(parse_path(credentials, "kubelet_bin_dir", config.kubelet_bin_dir));
-  IMSY_TRY(parse_path(credentials, "kubeconfig", config.kubeconfig));
+  IMSY_TRY_ASSIGN(const toml::table* const table, reader.section("credentials"));
+  if (table == nullptr) return {};
+  TableReader credentials(*table, name);
+  IMSY_TRY(credentials.path("kubelet_config", config.kubelet_config));
+  IMSY_TRY(credentials.path("kubelet_bin_dir", config.kubelet_bin_dir));
+  IMSY_TRY(credentials.path("kubeconfig", config.kubeconfig));
   if (config.kubelet_config.empty() != config.kubelet_bin_dir.empty()) {
-    return reader.fail(*node, "kubelet_config", "and kubelet_bin_dir are needed together");
+    return reader.fail(*table, "kubelet_config", "and kubelet_bin_dir are needed together");
   }
   return credentials.refuse_others();
 }
 
 Status parse_cri(TableReader& reader, std::string_view name, Config& config) {
-  const toml::node* node = reader.find("cri");
-  if (node == nullptr) return {};
-  if (!node->is_table()) return reader.fail(*node, "cri", "must be [cri]");
-  TableReader cri(*node->as_table(), name);
+  IMSY_TRY_ASSIGN(const toml::table* const table, reader.section("cri"));
+  if (table == nullptr) return {};
+  TableReader cri(*table, name);
   IMSY_TRY(cri.flag("image_service", config.cri_image_service));
   if (config.cri_image_service && config.containerd_address.empty()) {
-    return reader.fail(*node, "image_service",
+    return reader.fail(*table, "image_service",
                        "needs containerd_address, where calls are passed to");
   }
   return cri.refuse_others();
@@ -236,31 +239,16 @@ bool is_loopback(std::string_view address) {
 }
 
 Status parse_metrics(TableReader& reader, std::string_view name, std::string& address) {
-  const toml::node* node = reader.find("metrics");
-  if (node == nullptr) return {};
-  if (!node->is_table()) return reader.fail(*node, "metrics", "must be [metrics]");
-  const toml::table& table = *node->as_table();
-  TableReader metrics(table, name);
+  IMSY_TRY_ASSIGN(const toml::table* const table, reader.section("metrics"));
+  if (table == nullptr) return {};
+  TableReader metrics(*table, name);
   IMSY_TRY(metrics.text("address", address));
   if (!address.empty() && address.front() != '/' && !is_loopback(address)) {
-    return metrics.fail(*table.get("address"), "address",
+    return metrics.fail(*table->get("address"), "address",
                         "must be the absolute path of a socket, or like 127.0.0.1:9342 or "
                         "[::1]:9342: whoever reaches it can read it");
   }
   return metrics.refuse_others();
-}
-
-// A path that is absolute, or "".
-Status parse_path(TableReader& reader, std::string_view key, std::string_view of_what,
-                  std::filesystem::path& to) {
-  std::string path = to;
-  IMSY_TRY(reader.text(key, path));
-  if (!path.empty() && path.front() != '/') {
-    return reader.fail(*reader.find(key), key,
-                       "must be the absolute path of a " + std::string(of_what));
-  }
-  to = path;
-  return {};
 }
 
 }  // namespace
@@ -293,8 +281,8 @@ Result<Config> parse_config(std::string_view text, std::string_view name) {
   std::string docker_config;
   IMSY_TRY(reader.text("docker_config", docker_config));
   config.docker_config = docker_config;
-  IMSY_TRY(parse_path(reader, "containerd_config", "file", config.containerd_config));
-  IMSY_TRY(parse_path(reader, "hosts_dir", "directory", config.hosts_dir));
+  IMSY_TRY(reader.path("containerd_config", config.containerd_config));
+  IMSY_TRY(reader.path("hosts_dir", config.hosts_dir));
   IMSY_TRY(parse_store(reader, name, config));
   IMSY_TRY(parse_fetch(reader, name, config));
   IMSY_TRY(parse_metrics(reader, name, config.metrics_address));

@@ -8,6 +8,7 @@
 #include "proto/containerd/content.grpc.pb.h"
 #include "proto/containerd/images.grpc.pb.h"
 #include "proto/containerd/version.grpc.pb.h"
+#include "snapshotter/containerd_channel.h"
 
 namespace imsy::snapshotter {
 namespace {
@@ -17,9 +18,6 @@ namespace images = containerd::services::images::v1;
 namespace versions = containerd::services::version::v1;
 
 constexpr std::chrono::seconds kCallLimit{2};
-constexpr int kMessageLimit = 16 << 20;
-// Far less than a call may take.
-constexpr int kReconnectMs = 100;
 // An image with more manifests, or an index with more platforms, than anybody makes.
 constexpr std::size_t kManifestsMax = 16;
 constexpr int kPlatformsMax = 32;
@@ -51,15 +49,7 @@ void prepare_call(grpc::ClientContext& context, const std::string& name_space,
 class Client final : public Containerd {
  public:
   explicit Client(const std::string& address) {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(kMessageLimit);
-    for (const char* pause :
-         {GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
-          GRPC_ARG_MAX_RECONNECT_BACKOFF_MS}) {
-      arguments.SetInt(pause, kReconnectMs);
-    }
-    const auto channel =
-        grpc::CreateCustomChannel("unix:" + address, grpc::InsecureChannelCredentials(), arguments);
+    const auto channel = channel_to_containerd(address);
     content_ = content::Content::NewStub(channel);
     images_ = images::Images::NewStub(channel);
     version_ = versions::Version::NewStub(channel);

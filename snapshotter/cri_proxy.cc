@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/log.h"
+#include "snapshotter/containerd_channel.h"
 
 namespace imsy::snapshotter {
 namespace {
@@ -12,20 +13,6 @@ namespace {
 constexpr std::string_view kImageService = "/runtime.v1.ImageService/";
 constexpr std::string_view kPullImage = "/runtime.v1.ImageService/PullImage";
 constexpr std::string_view kRemoveImage = "/runtime.v1.ImageService/RemoveImage";
-// containerd's own limit, in both directions.
-constexpr int kImageMessageLimit = 16 << 20;
-// containerd is back soon after it was restarted.
-constexpr int kKubeletReconnectMs = 1'000;
-
-std::shared_ptr<grpc::Channel> channel_to(const std::string& socket) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kImageMessageLimit);
-  arguments.SetMaxSendMessageSize(kImageMessageLimit);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kKubeletReconnectMs);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kKubeletReconnectMs);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kKubeletReconnectMs);
-  return grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments);
-}
 
 std::string bytes_of(const grpc::ByteBuffer& buffer) {
   std::vector<grpc::Slice> slices;
@@ -136,7 +123,7 @@ class CriProxy::Call final : public grpc::ServerGenericBidiReactor {
 CriProxy::CriProxy(std::string containerd, std::shared_ptr<CriLogins> logins)
     : containerd_(std::move(containerd)),
       logins_(std::move(logins)),
-      channel_(channel_to(containerd_)),
+      channel_(channel_to_containerd(containerd_)),
       stub_(channel_) {}
 
 grpc::ServerGenericBidiReactor* CriProxy::CreateReactor(

@@ -1,9 +1,8 @@
 // Where the node's credentials come from, by its configuration, in the order in which they are
 // tried: the kubelet's pulls, docker's configuration, the kubelet's plugins, Kubernetes' secrets.
 //
-// Threads: a free function; waits for the disk. kInvalid: a file that the configuration names
-// cannot
-//   be used; the message says which and why.
+// Threads: a free function; waits for the disk.
+// Errors: a file that the configuration names cannot be used; the message says which and why.
 #pragma once
 
 #include <memory>

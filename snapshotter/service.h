@@ -1,7 +1,8 @@
 // Service: the gRPC face of a Snapshotter. Translates messages and errors, decides nothing.
 //
-// Threads: gRPC calls in from its own threads, which only hand the work on. Three pools do it, so
-//   that no kind of call waits behind a slower one:
+// Threads: gRPC calls in from its own threads, which hand the work on, but for what is known
+// without
+//   a query. Three pools do it, so that no kind of call waits behind a slower one:
 //     rpc      everything that waits for the disk at most
 //     measure  Usage and Cleanup, which may walk whole trees
 //     prepare  Prepare of imsy layers, which may wait for a registry

@@ -31,6 +31,24 @@ const sockaddr* general(const sockaddr_un& address) {
   return reinterpret_cast<const sockaddr*>(&address);
 }
 
+// 0: it cannot be told.
+pid_t peer_of(int connected) {
+  ucred peer = {};
+  socklen_t size = sizeof peer;
+  return getsockopt(connected, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
+}
+
+Result<sockaddr_un> address_of(const std::filesystem::path& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.native().size() >= sizeof address.sun_path) {
+    return Error(Errc::kInvalid, "socket path " + path.string() + " is longer than " +
+                                     std::to_string(sizeof address.sun_path - 1) + " bytes");
+  }
+  std::memcpy(address.sun_path, path.c_str(), path.native().size() + 1);
+  return address;
+}
+
 // Removes a socket that nobody listens at.
 Status remove_stale(const std::filesystem::path& path, const sockaddr_un& address) {
   struct stat st = {};
@@ -46,13 +64,10 @@ Status remove_stale(const std::filesystem::path& path, const sockaddr_un& addres
   IMSY_TRY_ASSIGN(const UniqueFd probe, new_socket());
   const bool answered = connect(probe.get(), general(address), sizeof address) == 0;
   if (answered || errno == EAGAIN) {
-    ucred peer = {};
-    socklen_t size = sizeof peer;
-    const bool known = getsockopt(probe.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-    return Error(Errc::kUnavailable,
-                 path.string() + " is in use by another process" +
-                     (known && peer.pid > 0 ? " (pid " + std::to_string(peer.pid) + ")" : "") +
-                     ": stop it, or choose another --address");
+    const pid_t pid = peer_of(probe.get());
+    return Error(Errc::kUnavailable, path.string() + " is in use by another process" +
+                                         (pid > 0 ? " (pid " + std::to_string(pid) + ")" : "") +
+                                         ": stop it, or choose another --address");
   }
   if (errno != ECONNREFUSED) return Error::from_errno(errno, "connect to " + path.string());
   if (unlink(path.c_str()) != 0 && errno != ENOENT) {
@@ -98,6 +113,14 @@ bool listens_at(int fd, const std::filesystem::path& path) {
 
 }  // namespace
 
+pid_t listener_of(const std::filesystem::path& path) {
+  const auto address = address_of(path);
+  const auto fd = new_socket();
+  if (!address || !fd) return 0;
+  const bool connected = connect(fd->get(), general(*address), sizeof *address) == 0;
+  return connected ? peer_of(fd->get()) : 0;
+}
+
 Result<UniqueFd> inherited_socket(const std::filesystem::path& path) {
   const int count = take_inherited_count();
   UniqueFd found;
@@ -120,14 +143,7 @@ Result<UniqueFd> inherited_socket(const std::filesystem::path& path) {
 }
 
 Result<UniqueFd> listen_at(const std::filesystem::path& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.native().size() >= sizeof address.sun_path) {
-    return Error(Errc::kInvalid, "socket path " + path.string() + " is longer than " +
-                                     std::to_string(sizeof address.sun_path - 1) + " bytes");
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.native().size() + 1);
-
+  IMSY_TRY_ASSIGN(const sockaddr_un address, address_of(path));
   const auto directory = path.parent_path();
   if (!directory.empty() && mkdir(directory.c_str(), 0711) == 0) {
     if (chmod(directory.c_str(), 0711) != 0) {

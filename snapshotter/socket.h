@@ -3,6 +3,8 @@
 // Threads: create and destroy from one thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 
 #include "common/io.h"
@@ -15,6 +17,9 @@ namespace imsy::snapshotter {
 // is in the message. kFailedPrecondition: the path is something else than a socket. kInvalid: too
 // long. The descriptor does not block.
 Result<UniqueFd> listen_at(const std::filesystem::path& path);
+
+// The process that listens at `path`; 0: nobody does, or it cannot be told. Does not wait.
+pid_t listener_of(const std::filesystem::path& path);
 
 // The socket for `path` that the service manager listens at and has handed to this process
 // (LISTEN_PID, LISTEN_FDS), so that no call fails while a daemon is restarted; an empty one when it

@@ -1,7 +1,5 @@
 #include "snapshotter/surroundings.h"
 
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
@@ -13,6 +11,7 @@
 
 #include "common/io.h"
 #include "fuse/mount_table.h"
+#include "snapshotter/socket.h"
 
 namespace imsy::snapshotter {
 namespace {
@@ -38,21 +37,6 @@ void look_at_root(const std::filesystem::path& directory, Surroundings& seen) {
                            "put --root on ext4, XFS or Btrfs"});
   }
   ::rmdir(probe.c_str());
-}
-
-// Who listens at a unix socket, 0: nobody, or it cannot be told.
-pid_t listener_of(const std::string& path) {
-  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (!fd || path.size() >= sizeof address.sun_path) return 0;
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  ucred peer = {};
-  socklen_t size = sizeof peer;
-  const bool known =
-      connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
-      getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
-  return known ? peer.pid : 0;
 }
 
 bool has_lazy_tree(std::string_view mountinfo, const std::filesystem::path& directory) {

@@ -10,8 +10,7 @@
 //   * At most kRepositoriesMax repositories and kSecretMax bytes for each; beyond that the one that
 //     was used longest ago is forgotten.
 // Threads: all methods from any thread; none waits.
-// Source: cri-api runtime/v1, containerd internal/cri/server/images (which login is for which
-// host).
+// Source: cri-api runtime/v1, containerd internal/cri/server/images (whose host a login is for).
 #pragma once
 
 #include <cstdint>

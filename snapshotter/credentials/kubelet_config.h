@@ -1,8 +1,7 @@
 // The kubelet's CredentialProviderConfig, and the answers of the plugins that it names.
 //
 // Threads: pure functions. Errors: kInvalid; messages name the field and quote no value.
-// Source: kubelet.config.k8s.io/v1 (CredentialProviderConfig),
-// credentialprovider.kubelet.k8s.io/v1.
+// Source: kubelet.config.k8s.io/v1 (the configuration), credentialprovider.kubelet.k8s.io/v1.
 #pragma once
 
 #include <chrono>

@@ -1,5 +1,4 @@
-// KubeletPlugins: credentials from the plugins that the kubelet uses, by the kubelet's own
-// configuration.
+// KubeletPlugins: credentials from the plugins that the kubelet uses, by its own configuration.
 //
 // Promises
 //   * A plugin is run when one of its patterns matches the image, and when what it answered before

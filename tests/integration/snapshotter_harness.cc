@@ -61,11 +61,13 @@ SnapshotterProcess::~SnapshotterProcess() {
   }
 }
 
-void SnapshotterProcess::spawn(const std::string& notify_socket) {
+void SnapshotterProcess::spawn(const std::string& notify_socket,
+                               const std::vector<std::string>& more) {
   std::vector<std::string> words = {IMSY_SNAPSHOTTER, "--root",   root,
                                     "--state",        state,      "--address",
                                     socket,           "--config", folder_ / "config.toml",
                                     "--log-level",    "trace"};
+  words.insert(words.end(), more.begin(), more.end());
   std::string before;
   if (descriptors > 0) before += "ulimit -n " + std::to_string(descriptors) + " && ";
   if (listening >= 0) before += "export LISTEN_PID=$$ LISTEN_FDS=1 && ";
@@ -111,7 +113,11 @@ void SnapshotterProcess::start() {
 }
 
 Outcome SnapshotterProcess::run_to_end() {
-  spawn("");
+  return run_to_end({});
+}
+
+Outcome SnapshotterProcess::run_to_end(const std::vector<std::string>& more) {
+  spawn("", more);
   return wait_for_end();
 }
 

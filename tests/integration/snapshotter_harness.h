@@ -53,6 +53,8 @@ class SnapshotterProcess {
   void start();
   // Runs the program, which is expected to end by itself.
   Outcome run_to_end();
+  // The same with more words behind its own.
+  Outcome run_to_end(const std::vector<std::string>& more);
   // Sends a signal and waits for the end.
   Outcome end(int signal);
   void signal(int number) const;
@@ -70,7 +72,7 @@ class SnapshotterProcess {
   void wait_for_stats(const std::function<bool(const oci::Json&)>& condition) const;
 
  private:
-  void spawn(const std::string& notify_socket);
+  void spawn(const std::string& notify_socket, const std::vector<std::string>& more = {});
   Outcome wait_for_end();
 
   const std::filesystem::path folder_;

@@ -193,6 +193,24 @@ class ShrinkTest : public CleanerTest {
   }
 };
 
+// Else a crash might bring back the record of the file that was given up, for the one that came in
+// its place and is not on the disk yet.
+TEST_F(ShrinkTest, WhatIsGivenUpIsSettledBeforeItComesBack) {
+  const auto settled = [&]() -> std::int64_t {
+    auto database = Database::open(root() / "index.db", Database::Mode::kRead);
+    auto get = database->prepare("SELECT value FROM meta WHERE key = 'settled'");
+    const auto value = get->run_for_integer();
+    return value ? *value : 0;
+  };
+  set_used(new_, 10);
+  ASSERT_GT(shrink(), 0u);
+  ASSERT_FALSE(is_there(new_, "small"));
+  EXPECT_EQ(settled(), 0);
+  put_all(*store_, new_);
+  EXPECT_TRUE(is_there(new_, "small"));
+  EXPECT_EQ(settled(), 1) << "once for all that were given up together";
+}
+
 TEST_F(ShrinkTest, TheOneUsedLongestAgoLosesWhatNoOtherImageWants) {
   set_used(new_, 10);
   EXPECT_GT(shrink(), 0u);
