@@ -480,9 +480,10 @@ Status Index::settle(const cdc::ObjectId& object) {
 }
 
 Status Index::settle_all() {
+  Writer& writer = *writer_;
   // Any change will do: it takes those before with it.
   return durably([&] {
-    return writer_->database.run(
+    return writer.database.run(
         "INSERT INTO meta VALUES('settled', 1) ON CONFLICT(key) DO UPDATE SET value = value + 1");
   });
 }

@@ -64,7 +64,8 @@ endfunction()
 
 add_custom_target(fuzz_targets)
 
-# imsy_fuzz(NAME SOURCES ... LINK ...) defines a libFuzzer target; built by the fuzz preset only.
+# imsy_fuzz(NAME SOURCES ... LINK ...) defines a libFuzzer target. It is linked by the fuzz preset
+# only, and compiled by all, so that it keeps up with what it tests.
 function(imsy_fuzz name)
   cmake_parse_arguments(arg "" "" "SOURCES;LINK" ${ARGN})
   if(IMSY_FUZZ)
@@ -73,6 +74,10 @@ function(imsy_fuzz name)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
     add_dependencies(fuzz_targets ${name})
+  else()
+    list(GET arg_SOURCES 0 source)
+    add_library(${name} OBJECT ${source})
+    target_link_libraries(${name} PRIVATE ${arg_LINK} imsy_warnings)
   endif()
 endfunction()
 

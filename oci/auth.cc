@@ -193,6 +193,11 @@ std::filesystem::path DockerConfig::default_path() {
 
 DockerConfig::DockerConfig(std::filesystem::path path) : path_(std::move(path)) {}
 
+std::shared_ptr<const CredentialPlaces> docker_credentials(std::filesystem::path path) {
+  return std::make_shared<CredentialPlaces>(
+      std::vector<CredentialPlaces::Place>{std::make_shared<DockerConfig>(std::move(path))});
+}
+
 Result<std::vector<Credential>> DockerConfig::find(const CredentialQuery& query) const {
   auto bytes = read_file(path_, kConfigLimit);
   if (!bytes && bytes.error().code() == Errc::kNotFound) return std::vector<Credential>();

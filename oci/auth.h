@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,10 @@ class DockerConfig final : public Credentials {
  private:
   std::filesystem::path path_;
 };
+
+// That place alone.
+std::shared_ptr<const CredentialPlaces> docker_credentials(
+    std::filesystem::path path = DockerConfig::default_path());
 
 // Whether `host` is one of the names of Docker Hub.
 bool is_docker_hub(std::string_view host);

@@ -1,34 +1,23 @@
 #include "oci/credentials.h"
 
-#include <optional>
-
 #include "common/log.h"
 
 namespace imsy::oci {
 
-CredentialChain::CredentialChain(std::vector<Place> places)
+CredentialPlaces::CredentialPlaces(std::vector<Place> places)
     : places_(std::move(places)), reasons_(places_.size()) {}
 
-Result<std::vector<Credential>> CredentialChain::find(const CredentialQuery& query) const {
-  std::vector<Credential> all;
-  std::optional<Error> failure;
-  for (std::size_t i = 0; i < places_.size(); ++i) {
-    auto found = places_[i]->find(query);
-    const std::string reason = found ? "" : found.error().message();
-    bool is_new = false;
-    {
-      const MutexLock lock(mu_);
-      is_new = std::exchange(reasons_[i], reason) != reason;
-    }
-    if (!found) {
-      if (is_new) log::warn("a place of credentials fails: {}", reason);
-      failure = found.error();
-      continue;
-    }
-    for (Credential& one : *found) all.push_back(std::move(one));
+Result<std::vector<Credential>> CredentialPlaces::find(std::size_t i,
+                                                       const CredentialQuery& query) const {
+  auto found = places_[i]->find(query);
+  const std::string reason = found ? "" : found.error().message();
+  bool is_new = false;
+  {
+    const MutexLock lock(mu_);
+    is_new = std::exchange(reasons_[i], reason) != reason;
   }
-  if (all.empty() && failure) return *failure;
-  return all;
+  if (!found && is_new) log::warn("a place of credentials fails: {}", reason);
+  return found;
 }
 
 }  // namespace imsy::oci

@@ -1,6 +1,6 @@
 // Credentials: where the login for a registry is looked up.
 //
-// docker's configuration (oci/auth.h) is one such place; CredentialChain joins several. No
+// docker's configuration (oci/auth.h) is one such place; CredentialPlaces are several. No
 // credential is ever logged, put into an error message, or handed to a host it was not meant for.
 // Threads: find() from any thread.
 #pragma once
@@ -34,6 +34,7 @@ struct CredentialQuery {
   std::string repository;  // "library/ubuntu"
 };
 
+// One place of credentials.
 class Credentials {
  public:
   virtual ~Credentials() = default;
@@ -43,13 +44,16 @@ class Credentials {
   virtual Result<std::vector<Credential>> find(const CredentialQuery& query) const = 0;
 };
 
-// Several places, asked in this order. One that fails does not keep the others from being asked: it
-// is logged when its reason is a new one, and is the error when nobody has anything.
-class CredentialChain final : public Credentials {
+// All places, in the order in which they are asked: the next one only when what the one before it
+// has does not help, so that a place which is away delays nobody who needs nothing of it.
+class CredentialPlaces {
  public:
   using Place = std::shared_ptr<const Credentials>;
-  explicit CredentialChain(std::vector<Place> places);
-  Result<std::vector<Credential>> find(const CredentialQuery& query) const override;
+  explicit CredentialPlaces(std::vector<Place> places);
+
+  std::size_t size() const { return places_.size(); }
+  // Asks place `i` < size(). An error is logged when its reason is a new one.
+  Result<std::vector<Credential>> find(std::size_t i, const CredentialQuery& query) const;
 
  private:
   const std::vector<Place> places_;

@@ -34,8 +34,8 @@ inline constexpr std::uint64_t kMinRate = 4u << 10;  // bytes/s
 
 struct RegistryOptions {
   Host host;
-  std::string repository;  // "library/ubuntu"
-  std::shared_ptr<const Credentials> credentials = std::make_shared<DockerConfig>();  // not null
+  std::string repository;                                                      // "library/ubuntu"
+  std::shared_ptr<const CredentialPlaces> credentials = docker_credentials();  // not null
   bool push = false;  // ask for push scope in tokens
   // False, for who decides itself when to ask again and where: each request is sent once, and while
   // a server has not answered several times in a row, or has asked to be left alone, requests to it

@@ -147,18 +147,41 @@ std::vector<std::string> Authorizer::scopes() const {
 void Authorizer::refresh(Ready ready) {
   waiting_.push_back(std::move(ready));
   if (std::exchange(refreshing_, true)) return;
-  // A credential helper may take its time.
-  http_.run_aside([self = shared_from_this()] {
+  found_.clear();
+  places_asked_ = 0;
+  places_failure_.reset();
+  tried_ = false;
+  use_next();
+}
+
+// A credential helper may take its time.
+void Authorizer::ask_next_place() {
+  http_.run_aside([self = shared_from_this(), place = places_asked_++] {
     auto found = self->options_.credentials->find(
-        {self->options_.credential_name, self->options_.repository});
-    self->http_.call_after(milliseconds(0),
-                           [self, found = std::move(found)] { self->credentials_found(found); });
+        place, {self->options_.credential_name, self->options_.repository});
+    self->http_.call_after(milliseconds(0), [self, found = std::move(found)]() mutable {
+      self->place_answered(std::move(found));
+    });
   });
+}
+
+// A place that fails must not keep anybody from another, or from what is public.
+void Authorizer::place_answered(Result<std::vector<Credential>> found) {
+  if (!found) {
+    places_failure_ = found.error();
+  } else {
+    // Fewer than are remembered as refused, so that there is an end.
+    const std::size_t room = kCandidatesMax - std::min(kCandidatesMax, found_.size());
+    if (found->size() > room) found->resize(room);
+    std::ranges::move(*found, std::back_inserter(found_));
+  }
+  use_next();
 }
 
 void Authorizer::forbidden(const std::string& used, Ready ready) {
   if (valid() && !refreshing_ && used != value_) return ready(value_);
   if (used == value_) refuse_used();
+  if (!refreshing_) forbidden_ = true;
   refresh(std::move(ready));
 }
 
@@ -174,34 +197,18 @@ bool Authorizer::is_usable(const Credential& credential) const {
 
 bool Authorizer::another_left() const {
   if (scheme_ == Scheme::kNone) return false;
-  return std::ranges::any_of(found_, [this](const Credential& one) {
-    const std::string hash = hash_of(one);
-    return is_usable(one) && hash != used_ && !refused_.contains(hash);
+  return places_asked_ < options_.credentials->size() ||
+         std::ranges::any_of(found_, [this](const Credential& one) {
+           const std::string hash = hash_of(one);
+           return is_usable(one) && hash != used_ && !refused_.contains(hash);
+         });
+}
+
+const Credential* Authorizer::find_usable(bool also_refused) const {
+  const auto found = std::ranges::find_if(found_, [&](const Credential& one) {
+    return is_usable(one) && (also_refused || !refused_.contains(hash_of(one)));
   });
-}
-
-// The first that was not refused. A token may have been refused only because it was over: so when
-// all were, the first one gets another.
-const Credential* Authorizer::next_credential() {
-  const Credential* first = nullptr;
-  for (const Credential& one : found_) {
-    if (!is_usable(one)) continue;
-    if (!refused_.contains(hash_of(one))) return &one;
-    if (first == nullptr) first = &one;
-  }
-  refused_.clear();
-  const bool renewable = scheme_ == Scheme::kBearer && first && first->registry_token.empty();
-  return renewable ? first : nullptr;
-}
-
-void Authorizer::credentials_found(const Result<std::vector<Credential>>& found) {
-  // A place that fails must not keep anybody from what is public.
-  if (!found && scheme_ != Scheme::kBearer) return settle(found.error());
-  places_failure_ = found ? std::nullopt : std::optional(found.error());
-  found_ = found ? *found : std::vector<Credential>();
-  // Fewer than are remembered as refused, so that there is an end.
-  if (found_.size() > kCandidatesMax) found_.resize(kCandidatesMax);
-  use_next();
+  return found == found_.end() ? nullptr : &*found;
 }
 
 Error Authorizer::no_credential() const {
@@ -216,11 +223,25 @@ Error Authorizer::no_credential() const {
 }
 
 void Authorizer::use_next() {
-  const Credential* next = next_credential();
-  // Without a credential a token may be had all the same.
-  const bool anonymous = scheme_ == Scheme::kBearer && found_.empty();
-  if (next == nullptr && !anonymous) return settle(no_credential());
-  use(next ? *next : Credential());
+  if (const Credential* next = find_usable(false)) {
+    tried_ = true;
+    return use(*next);
+  }
+  if (places_asked_ < options_.credentials->size()) return ask_next_place();
+  const Credential* refused = find_usable(true);
+  if (scheme_ == Scheme::kBearer) {
+    // A wrong credential must not keep anybody from what is public.
+    if (tried_ || found_.empty()) return use(Credential());
+    // A token may have been refused only because it was over: the first one gets another.
+    const bool renewable = refused != nullptr && refused->registry_token.empty();
+    if (renewable && !forbidden_) {
+      refused_.clear();
+      tried_ = true;
+      return use(*refused);
+    }
+  }
+  refused_.clear();  // they may be good by the next time
+  settle(no_credential());
 }
 
 void Authorizer::use(const Credential& credential) {
@@ -234,9 +255,7 @@ void Authorizer::use(const Credential& credential) {
     const std::string& token = credential.registry_token;
     if (token.size() > kTokenLimit || !is_printable(token)) {
       refuse_used();
-      if (another_left()) return use_next();
-      return settle(Error(Errc::kDenied, options_.endpoint.origin() +
-                                             ": the token for the registry is not usable"));
+      return use_next();
     }
     value_ = "Bearer " + token;
     renew_at_ = Clock::time_point::max();
@@ -332,9 +351,7 @@ void Authorizer::request_token(const HttpRequest& request, unsigned retries) {
     const bool refused = answer && (answer->status == 401 || answer->status == 403);
     if (refused && self->used_ != hash_of(Credential())) {
       self->refuse_used();
-      if (self->another_left()) return self->use_next();
-      // A wrong credential must not keep anybody from what is public.
-      return self->use(Credential());
+      return self->use_next();
     }
     if (refused && self->places_failure_) return self->settle(*self->places_failure_);
     self->settle(answer ? self->take_token(*answer, asked) : answer.error());
@@ -367,6 +384,7 @@ Status Authorizer::take_token(const HttpResponse& response, Clock::time_point as
 
 void Authorizer::settle(const Status& outcome) {
   refreshing_ = false;
+  forbidden_ = false;
   if (!outcome) value_.clear();
   for (const Ready& ready : std::exchange(waiting_, {})) {
     if (outcome) {

@@ -8,11 +8,11 @@
 //     bare address unless it is the registry's own, and is connected to only where the registry may
 //     lead us.
 //   * Credentials are read anew for every token, so that a changed one is used. One that is refused
-//     is followed by the next that there is, and at a token realm at last by none at all.
+//     is followed by the next of its place, those by the next place's, and at a token realm at last
+//     by none at all.
 // Source: RFC 7235, RFC 7617, distribution token specification (docs/spec/auth/token.md, oauth.md).
 // Threads: header(), challenged(), another_left() and forbidden() on the HTTP client's thread only;
-// they never wait, and call
-//   `ready` there, perhaps at once. identity() from any thread.
+// they never wait, and call `ready` there, perhaps at once. identity() from any thread.
 #pragma once
 
 #include <chrono>
@@ -38,7 +38,7 @@ struct AuthorizerOptions {
   std::string repository;
   std::string credential_name;
   std::vector<std::pair<std::string, std::string>> headers;  // for a realm at the registry
-  std::shared_ptr<const Credentials> credentials;
+  std::shared_ptr<const CredentialPlaces> credentials;
   std::shared_ptr<const Tls> tls;       // for a realm at the registry
   std::shared_ptr<const Tls> tls_away;  // for one elsewhere
   bool push = false;
@@ -60,7 +60,7 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   void header(Ready ready);
   // The registry answered 401 to a request that carried `used`. kDenied: nothing else can be tried.
   void challenged(const HttpResponse& response, const std::string& used, Ready ready);
-  // Whether a credential is known that is neither the one in use nor refused.
+  // Whether there may be a credential that is neither the one in use nor refused.
   bool another_left() const;
   // The registry answered 403 to a request that carried `used`, and there is another one.
   void forbidden(const std::string& used, Ready ready);
@@ -78,8 +78,9 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   bool valid() const;
 
   void refresh(Ready ready);
-  void credentials_found(const Result<std::vector<Credential>>& found);
-  const Credential* next_credential();
+  void ask_next_place();
+  void place_answered(Result<std::vector<Credential>> found);
+  const Credential* find_usable(bool also_refused) const;
   bool is_usable(const Credential& credential) const;
   void refuse_used();
   void use_next();
@@ -106,11 +107,14 @@ class Authorizer : public std::enable_shared_from_this<Authorizer> {
   std::map<std::string, std::set<std::string>> scopes_;  // resource -> actions
   std::string value_;                                    // of the header
   std::vector<Credential> found_;                        // what there is to show, in order
+  std::size_t places_asked_ = 0;                         // where that comes from
   std::optional<Error> places_failure_;                  // why there may be more than was found
   std::set<std::string> refused_;                        // hashes of those that did not help
   std::string used_;                                     // hash of the one in use
   Clock::time_point renew_at_ = Clock::time_point::max();
   bool refreshing_ = false;
+  bool tried_ = false;      // something of what was found, since refreshing began
+  bool forbidden_ = false;  // what is refused was understood: the same again does not help
   std::vector<Ready> waiting_;
 };
 

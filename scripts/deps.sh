@@ -19,7 +19,7 @@ build=(
 )
 tests=(ca-certificates git python3 zstd mmdebstrap)
 style=(clang-format)
-[[ ${1:-} != clang ]] || style+=(clang clang-tidy)
+[[ ${1:-} != clang ]] || style+=(clang libclang-rt-14-dev clang-tidy)
 
 missing=()
 for package in "${build[@]}" "${tests[@]}" "${style[@]}"; do

@@ -6,8 +6,7 @@
 //   * After a crash, store and database agree again: what the database does not have leaves the
 //     store.
 //   * A known image that is not public is given to a pull only when the registry that it came from
-//   has
-//     just answered an authenticated request for it.
+//     has just answered an authenticated request for it.
 //   * An image whose manifest is damaged in the store is fetched again, in the background.
 // Threads: all methods from any thread; create, start, stop and destroy from one. Two pools:
 //   images   attaching, detaching, store records; waits for the disk

@@ -6,9 +6,9 @@
 
 namespace imsy::snapshotter {
 
-Result<std::shared_ptr<const oci::Credentials>> open_credentials(
+Result<std::shared_ptr<const oci::CredentialPlaces>> open_credentials(
     const Config& config, const std::shared_ptr<CriLogins>& cri_logins) {
-  std::vector<oci::CredentialChain::Place> places;
+  std::vector<oci::CredentialPlaces::Place> places;
   if (config.cri_image_service) places.push_back(cri_logins);
   places.push_back(std::make_shared<oci::DockerConfig>(
       config.docker_config.empty() ? oci::DockerConfig::default_path() : config.docker_config));
@@ -21,8 +21,7 @@ Result<std::shared_ptr<const oci::Credentials>> open_credentials(
     IMSY_TRY_ASSIGN(auto secrets, KubernetesSecrets::open(config.kubeconfig));
     places.push_back(std::move(secrets));
   }
-  return std::shared_ptr<const oci::Credentials>(
-      std::make_shared<oci::CredentialChain>(std::move(places)));
+  return std::make_shared<const oci::CredentialPlaces>(std::move(places));
 }
 
 }  // namespace imsy::snapshotter

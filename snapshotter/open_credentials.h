@@ -13,7 +13,7 @@
 
 namespace imsy::snapshotter {
 
-Result<std::shared_ptr<const oci::Credentials>> open_credentials(
+Result<std::shared_ptr<const oci::CredentialPlaces>> open_credentials(
     const Config& config, const std::shared_ptr<CriLogins>& cri_logins);
 
 }  // namespace imsy::snapshotter

@@ -52,7 +52,7 @@ class RegistryFinder {
  public:
   // `containerd` and `http` outlive the finder.
   RegistryFinder(const Config& config, Containerd& containerd, oci::HttpClient& http,
-                 std::shared_ptr<const oci::Credentials> credentials)
+                 std::shared_ptr<const oci::CredentialPlaces> credentials)
       : containerd_(containerd),
         http_(http),
         credentials_(std::move(credentials)),
@@ -90,7 +90,7 @@ class RegistryFinder {
 
   Containerd& containerd_;
   oci::HttpClient& http_;
-  const std::shared_ptr<const oci::Credentials> credentials_;
+  const std::shared_ptr<const oci::CredentialPlaces> credentials_;
   const oci::HostsDirectory directory_;
   mutable Mutex mu_;
   std::vector<RegistryConfig> registries_ IMSY_GUARDED_BY(mu_);

@@ -3,8 +3,8 @@
 // Promises
 //   * They are in memory only, and belong to one repository at one registry.
 //   * The credential of a pull that is under way is found first. It stays when the pull succeeds,
-//   in
-//     place of the one before it, and is dropped when the pull fails: a wrong one replaces nothing.
+//     in place of the one before it, and is dropped when the pull fails: a wrong one replaces
+//     nothing.
 //   * A pull without one that succeeds shows that none is needed: what was kept is forgotten.
 //   * It is forgotten when the last image of its repository is removed.
 //   * At most kRepositoriesMax repositories and kSecretMax bytes for each; beyond that the one that

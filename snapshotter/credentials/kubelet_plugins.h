@@ -4,8 +4,7 @@
 //   * A plugin is run when one of its patterns matches the image, and when what it answered before
 //     does not hold any more. What it answers is kept in memory, for as long as it says.
 //   * It is run as oci/helper_program.h says, with 10 s of time. Only a program that nobody but
-//   root
-//     can change is run.
+//     root can change is run.
 //   * A plugin answers for the node: with the same user name, its next password is the same user's.
 // Threads: all methods from any thread. find() waits for a plugin.
 // Source: credentialprovider.kubelet.k8s.io/v1.

@@ -1,7 +1,10 @@
 #include "snapshotter/credentials/kubernetes_secrets.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <optional>
+#include <string_view>
 
 #include "common/log.h"
 #include "oci/auth.h"
@@ -20,11 +23,24 @@ constexpr std::string_view kSecretType = "kubernetes.io/dockerconfigjson";
 constexpr std::size_t kSecretsPerPage = 20;
 constexpr std::uint64_t kPageLimit = 48u << 20;
 constexpr unsigned kPagesMax = 1'000;
+constexpr std::size_t kFoundMax = 64;  // more than anybody tries
+
+struct Secret {
+  std::string name_space;
+  SecretLogins logins;
+};
 
 struct Page {
-  SecretLogins logins;
+  std::vector<Secret> secrets;
   std::string next;  // "": this was the last one
 };
+
+Result<std::string> namespace_of(const Json& secret, const std::string& where) {
+  const Json* metadata = oci::find_field(secret, "metadata");
+  if (metadata == nullptr) return std::string();
+  IMSY_TRY(oci::check_object(*metadata, {"namespace"}, where));
+  return oci::string_field(*metadata, "namespace", where);
+}
 
 Result<Page> parse_page(std::string_view text) {
   const std::string where = "the list of secrets";
@@ -48,15 +64,15 @@ Result<Page> parse_page(std::string_view text) {
     // Whoever may make secrets may make bad ones; they must not hide the others.
     auto logins = parse_docker_secret(encoded->get_ref<const std::string&>());
     if (!logins) continue;
-    std::ranges::move(*logins, std::back_inserter(page.logins));
+    IMSY_TRY_ASSIGN(std::string name_space, namespace_of(item, where));
+    page.secrets.push_back({std::move(name_space), std::move(*logins)});
   }
   return page;
 }
 
-std::size_t size_of(const std::pair<std::string, oci::Credential>& login) {
-  const oci::Credential& one = login.second;
-  return login.first.size() + one.username.size() + one.password.size() +
-         one.identity_token.size() + one.registry_token.size();
+std::size_t size_of(const oci::Credential& one) {
+  return one.username.size() + one.password.size() + one.identity_token.size() +
+         one.registry_token.size();
 }
 
 }  // namespace
@@ -88,11 +104,11 @@ Result<std::shared_ptr<KubernetesSecrets>> KubernetesSecrets::open(std::filesyst
       new KubernetesSecrets(std::move(kubeconfig), std::move(now)));
 }
 
-Result<SecretLogins> KubernetesSecrets::list() const {
+Result<std::vector<KubernetesSecrets::Login>> KubernetesSecrets::list() const {
   IMSY_TRY_ASSIGN(const KubernetesServer server, load_kubeconfig(kubeconfig_));
   const auto tls = std::make_shared<const oci::Tls>(server.tls);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  SecretLogins all;
+  std::vector<Login> all;
   std::size_t bytes = 0;
   std::string next;
   for (unsigned pages = 0; pages < kPagesMax; ++pages) {
@@ -117,12 +133,14 @@ Result<SecretLogins> KubernetesSecrets::list() const {
                    "the API server answers " + std::to_string(response.status));
     }
     IMSY_TRY_ASSIGN(Page page, parse_page(as_text(response.body)));
-    for (auto& login : page.logins) {
-      bytes += size_of(login);
-      if (all.size() >= kLoginsMax || bytes > kBytesMax) {
-        return Error(Errc::kInvalid, "the cluster has more secrets than can be kept");
+    for (Secret& secret : page.secrets) {
+      for (auto& [pattern, credential] : secret.logins) {
+        bytes += secret.name_space.size() + pattern.size() + size_of(credential);
+        if (all.size() >= kLoginsMax || bytes > kBytesMax) {
+          return Error(Errc::kInvalid, "the cluster has more secrets than can be kept");
+        }
+        all.push_back({secret.name_space, std::move(pattern), std::move(credential)});
       }
-      all.push_back(std::move(login));
     }
     if (page.next.empty()) return all;
     next = std::move(page.next);
@@ -139,8 +157,8 @@ Status KubernetesSecrets::refresh() const {
   if (!logins) return outcome_;
   logins_ = std::move(*logins);
   // What says more of the path comes first.
-  std::ranges::stable_sort(logins_, [](const auto& a, const auto& b) {
-    return path_of_pattern(a.first).size() > path_of_pattern(b.first).size();
+  std::ranges::stable_sort(logins_, std::greater(), [](const Login& login) {
+    return path_of_pattern(login.pattern).size();
   });
   return outcome_;
 }
@@ -149,10 +167,17 @@ Result<std::vector<oci::Credential>> KubernetesSecrets::find(
     const oci::CredentialQuery& query) const {
   const MutexLock lock(refresh_mu_);
   const Status refreshed = refresh();
+  std::map<std::string_view, std::size_t> turns;  // of each namespace
+  std::vector<std::pair<std::size_t, const oci::Credential*>> fitting;
+  for (const Login& login : logins_) {
+    if (!matches_image(login.pattern, query)) continue;
+    fitting.emplace_back(turns[login.name_space]++, &login.credential);
+  }
+  std::ranges::stable_sort(fitting, {}, [](const auto& one) { return one.first; });
   std::vector<oci::Credential> all;
-  for (const auto& [pattern, login] : logins_) {
-    if (!matches_image(pattern, query)) continue;
-    if (std::ranges::find(all, login) == all.end()) all.push_back(login);
+  for (const auto& [turn, credential] : fitting) {
+    if (all.size() == kFoundMax) break;
+    if (std::ranges::find(all, *credential) == all.end()) all.push_back(*credential);
   }
   if (all.empty() && !refreshed) return refreshed.error();
   return all;

@@ -5,10 +5,11 @@
 //   * They are listed when a login is needed and the list is older than a minute; never otherwise.
 //     What was known before holds while the API server is away.
 //   * In memory only, at most kLoginsMax logins and kBytesMax bytes of secrets. A secret that
-//   cannot
-//     be understood is passed over.
+//     cannot be understood is passed over.
 //   * Configuration, certificates and tokens are read anew for each list, so that they may be
 //     renewed. The API server is spoken to by https only.
+//   * The namespaces take turns: whoever may make secrets in one of them cannot put more than one
+//     of his before each of the others'.
 // Threads: all methods from any thread. find() waits for the API server, at most kPatience.
 // Source: Kubernetes API v1, list Secret; docker config.json.
 #pragma once
@@ -52,11 +53,17 @@ class KubernetesSecrets final : public oci::Credentials {
   Result<std::vector<oci::Credential>> find(const oci::CredentialQuery& query) const override;
 
  private:
+  struct Login {
+    std::string name_space;
+    std::string pattern;
+    oci::Credential credential;
+  };
+
   KubernetesSecrets(std::filesystem::path kubeconfig, Now now)
       : kubeconfig_(std::move(kubeconfig)), now_(std::move(now)) {}
 
   Status refresh() const IMSY_REQUIRES(refresh_mu_);
-  Result<SecretLogins> list() const IMSY_REQUIRES(refresh_mu_);
+  Result<std::vector<Login>> list() const IMSY_REQUIRES(refresh_mu_);
 
   const std::filesystem::path kubeconfig_;
   const Now now_;
@@ -65,7 +72,7 @@ class KubernetesSecrets final : public oci::Credentials {
   mutable Mutex refresh_mu_;  // held while the API server is asked
   mutable std::optional<Clock::time_point> asked_ IMSY_GUARDED_BY(refresh_mu_);
   mutable Status outcome_ IMSY_GUARDED_BY(refresh_mu_);
-  mutable SecretLogins logins_ IMSY_GUARDED_BY(refresh_mu_);
+  mutable std::vector<Login> logins_ IMSY_GUARDED_BY(refresh_mu_);
 };
 
 }  // namespace imsy::snapshotter

@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/http/connection.h"
 #include "common/http/range.h"
@@ -47,7 +48,8 @@ void receive_heads(ByteSpan data) {
   const UniqueFd client(ends[1]);
   const auto stop = StopEvent::create(std::stop_token());
   require(stop.has_value(), "no event");
-  Connection connection(UniqueFd(ends[0]), **stop);
+  UniqueFd server(ends[0]);
+  Connection connection(std::move(server), **stop);
   ignore(write_all(client.get(), data), "inputs are smaller than the socket's buffer");
   ::shutdown(client.get(), SHUT_WR);
   while (connection.receive_head()) {
@@ -64,6 +66,6 @@ void receive_heads(ByteSpan data) {
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   if (size > 32 << 10) return 0;
-  imsy::cli::seed::receive_heads(std::as_bytes(std::span(data, size)));
+  imsy::http::receive_heads(std::as_bytes(std::span(data, size)));
   return 0;
 }

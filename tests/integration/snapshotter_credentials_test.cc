@@ -271,13 +271,13 @@ TEST_F(KubeletTest, NoSecretIsAnywhere) {
   const grpc::Status pulled = kubelet_pulls("canary-pull");
   ASSERT_TRUE(pulled.ok()) << pulled.error_message() << process_->log();
   wait_resident(1);
-  EXPECT_THAT(process_->log(), HasSubstr("a place of credentials fails")) << "the cluster's";
   // An error that a client sees, and the labels.
   registry_->require_basic("user", "another");
   Client client(*process_);
   Client::Labels labels = publish(44).labels(0);
   EXPECT_TRUE(client.prepare("default/7/x", "", labels).ok());
   std::string said = process_->log();
+  EXPECT_THAT(said, HasSubstr("a place of credentials fails")) << "the cluster's, the last one";
   for (const api::Info& info : client.list()) said += info.DebugString();
   said += process_->stats().dump();
   for (const char* file : {"environ", "cmdline"}) {

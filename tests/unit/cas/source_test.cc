@@ -22,7 +22,7 @@ std::shared_ptr<oci::Registry> open_registry(oci::HttpClient& http, const std::s
   oci::RegistryOptions options;
   options.host = oci::host_at(endpoint);
   options.repository = "team/app";
-  options.credentials = std::make_shared<oci::DockerConfig>("/nonexistent/config.json");
+  options.credentials = oci::docker_credentials("/nonexistent/config.json");
   options.patient = false;
   auto registry = oci::Registry::open(http, options);
   EXPECT_TRUE(registry) << registry.error().message();

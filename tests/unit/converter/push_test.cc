@@ -22,7 +22,7 @@ class PushTest : public ConvertTest {
     oci::RegistryOptions options;
     options.host = oci::host_at(server_.endpoint());
     options.repository = "library/web";
-    options.credentials = std::make_shared<oci::DockerConfig>("/nonexistent");
+    options.credentials = oci::docker_credentials("/nonexistent");
     options.first_retry_delay = std::chrono::milliseconds(1);
     registry_ = oci::Registry::open(http_, options).value();
   }

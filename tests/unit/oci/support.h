@@ -101,7 +101,7 @@ inline RegistryOptions options_for(const test::FakeRegistry& server,
   RegistryOptions options;
   options.host = host_at(server.endpoint());
   options.repository = "library/web";
-  options.credentials = std::make_shared<DockerConfig>(docker_config);
+  options.credentials = docker_credentials(docker_config);
   options.first_retry_delay = std::chrono::milliseconds(1);
   return options;
 }

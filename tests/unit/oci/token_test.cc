@@ -27,10 +27,8 @@ class Token : public ::testing::Test {
     options.endpoint = *parse_url(server_.endpoint());
     options.repository = "library/web";
     options.credential_name = server_.host();
-    options.credentials = more_;
-    if (!more_) {
-      options.credentials = std::make_shared<DockerConfig>(dir_.write("config.json", config));
-    }
+    options.credentials = more_.empty() ? docker_credentials(dir_.write("config.json", config))
+                                        : std::make_shared<CredentialPlaces>(more_);
     options.push = push;
     options.first_retry_delay = milliseconds(1);
     options.now = [this] { return now_; };
@@ -62,7 +60,7 @@ class Token : public ::testing::Test {
   }
 
   TempDir dir_;
-  std::shared_ptr<const Credentials> more_;  // instead of the configuration
+  std::vector<CredentialPlaces::Place> more_;  // instead of the configuration
   FakeRegistry server_;
   HttpClient http_;
   std::chrono::steady_clock::time_point now_{};
@@ -226,14 +224,19 @@ TEST_F(Token, AsksABusyServerAgain) {
   EXPECT_EQ(server_.count("GET", "/token"), 6u);
 }
 
-// Credentials that a test changes.
+// A place of credentials that a test changes.
 class Several final : public Credentials {
  public:
   Result<std::vector<Credential>> find(const CredentialQuery& query) const override {
     EXPECT_EQ(query.repository, "library/web");
     const MutexLock lock(mu_);
+    ++asked_;
     if (failure_) return *failure_;
     return all_;
+  }
+  unsigned asked() const {
+    const MutexLock lock(mu_);
+    return asked_;
   }
   void fail(const Error& error) {
     const MutexLock lock(mu_);
@@ -246,6 +249,7 @@ class Several final : public Credentials {
 
  private:
   mutable Mutex mu_;
+  mutable unsigned asked_ IMSY_GUARDED_BY(mu_) = 0;
   std::vector<Credential> all_ IMSY_GUARDED_BY(mu_);
   std::optional<Error> failure_ IMSY_GUARDED_BY(mu_);
 };
@@ -262,11 +266,41 @@ Credential login(const std::string& user, const std::string& password,
 class TokenOfSeveral : public Token {
  protected:
   TokenOfSeveral() {
-    more_ = several_;
+    more_ = {several_, others_};
     make("");
   }
   const std::shared_ptr<Several> several_ = std::make_shared<Several>();
+  const std::shared_ptr<Several> others_ = std::make_shared<Several>();
 };
+
+TEST_F(TokenOfSeveral, TheNextPlaceIsAskedOnlyWhenTheFirstDoesNotHelp) {
+  several_->set({login("joe", "pw")});
+  others_->set({login("joe", "new")});
+  server_.require_bearer("joe", "pw");
+  EXPECT_TRUE(challenged(bearer("repository:library/web:pull"), ""));
+  EXPECT_EQ(others_->asked(), 0u) << "it may be away, and is not needed";
+  server_.require_bearer("joe", "new");
+  EXPECT_TRUE(challenged(bearer("repository:library/web:pull"), "Bearer token-1"));
+  EXPECT_EQ(others_->asked(), 1u);
+  several_->fail(Error(Errc::kUnavailable, "the program is gone"));
+  EXPECT_TRUE(challenged(bearer("repository:library/web:pull"), "Bearer token-2"))
+      << "a place that fails keeps nobody from the next";
+}
+
+TEST_F(TokenOfSeveral, ForbiddenIsNotAskedForAgainAndAgain) {
+  several_->set({login("one", "pw")});
+  EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer token-1");
+  const auto forbidden = [this] {
+    return ask([this](Authorizer::Ready ready) {
+      ASSERT_TRUE(authorizer_->another_left()) << "nobody asked the other place yet";
+      authorizer_->forbidden("Bearer token-1", std::move(ready));
+    });
+  }();
+  ASSERT_FALSE(forbidden);
+  EXPECT_EQ(forbidden.error().code(), Errc::kDenied);
+  EXPECT_EQ(others_->asked(), 1u);
+  EXPECT_EQ(server_.count("GET", "/token"), 1u) << "the same one would be forbidden the same";
+}
 
 TEST_F(TokenOfSeveral, TheNextIsTriedWhenTheRealmRefusesOne) {
   several_->set({login("old", "pw"), login("joe", "pw")});
@@ -280,6 +314,8 @@ TEST_F(TokenOfSeveral, TheNextIsTriedWhenTheRealmRefusesOne) {
 }
 
 TEST_F(TokenOfSeveral, TheNextIsTriedWhenTheRegistryRefusesATokenOrForbids) {
+  more_ = {several_};
+  make("");
   several_->set({login("one", "pw"), login("two", "pw")});
   EXPECT_EQ(*challenged(bearer("repository:library/web:pull"), ""), "Bearer token-1");
   const std::string one = authorizer_->identity();
@@ -355,11 +391,11 @@ TEST_F(TokenOfSeveral, ATokenForTheRegistryIsShownAsItIs) {
   EXPECT_FALSE(challenged(bearer("repository:library/web:pull"), "Bearer ready-made"));
   token.registry_token = "two\r\nlines";
   several_->set({token});
+  server_.require_bearer("joe", "pw");
   const auto refused = header();
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message(), Not(HasSubstr("lines")));
   // It hides nobody behind it.
-  server_.require_bearer("joe", "pw");
   several_->set({token, login("joe", "pw")});
   EXPECT_TRUE(header());
 }

@@ -34,10 +34,11 @@ std::string text_of_file(const std::filesystem::path& path) {
 }
 
 // A secret that has one login for one pattern.
-oci::Json secret(const std::string& pattern, const std::string& password) {
+oci::Json secret(const std::string& pattern, const std::string& password,
+                 const std::string& name_space = "default") {
   const oci::Json login = {{"username", "user"}, {"password", password}};
   return {{"type", "kubernetes.io/dockerconfigjson"},
-          {"metadata", {{"name", "secret"}}},
+          {"metadata", {{"name", "secret"}, {"namespace", name_space}}},
           {"data",
            {{".dockerconfigjson", base64_of(oci::Json{{"auths", {{pattern, login}}}}.dump())}}}};
 }
@@ -123,6 +124,21 @@ TEST_F(SecretsTest, AreListedPageByPageAndMatched) {
   EXPECT_EQ(asked_, 2);
   EXPECT_THAT(find(*secrets, "web"), ElementsAre("wide"));
   EXPECT_EQ(asked_, 2);
+}
+
+TEST_F(SecretsTest, ANamespaceFullOfWrongOnesHidesNoOther) {
+  pages_ = {oci::Json::array()};
+  for (int i = 0; i < 100; ++i) {
+    pages_[0].push_back(
+        secret("registry.example/team/web", "wrong" + std::to_string(i), "hostile"));
+  }
+  pages_[0].push_back(secret("registry.example/team", "narrow", "shop"));
+  pages_[0].push_back(secret("registry.example", "wide", "shop"));
+  const auto found = find(*open(), "team/web");
+  EXPECT_LT(found.size(), 100u);
+  ASSERT_GE(found.size(), 4u);
+  EXPECT_THAT(std::vector(found.begin(), found.begin() + 4),
+              ElementsAre("wrong0", "narrow", "wrong1", "wide"));
 }
 
 TEST_F(SecretsTest, AreListedAgainAfterAMinuteAndKeptMeanwhile) {

@@ -99,7 +99,7 @@ class RegistryFinderTest : public ::testing::Test {
             .remembered = {}};
   }
   Result<std::vector<Source>> find(const ImageQuery& query) {
-    return RegistryFinder(configuration_, containerd_, http_, std::make_shared<oci::DockerConfig>())
+    return RegistryFinder(configuration_, containerd_, http_, oci::docker_credentials())
         .find(query, kNever);
   }
   void expect_nothing(const ImageQuery& query, const std::string& reason) {
@@ -289,7 +289,7 @@ TEST_F(HostsFileTest, ARegistryWithoutItsCertificateIsNotAsked) {
 }
 
 TEST_F(HostsFileTest, AChangeGivesAnotherRegistryAndTrustDomain) {
-  RegistryFinder finder(configuration_, containerd_, http_, std::make_shared<oci::DockerConfig>());
+  RegistryFinder finder(configuration_, containerd_, http_, oci::docker_credentials());
   const Source source{"registry.example", "web", "https://registry.example/v2"};
   const auto plain = finder.open(source);
   ASSERT_TRUE(plain) << plain.error().message();
@@ -315,7 +315,7 @@ TEST_F(RegistryFinderTest, ThereIsALimit) {
 }
 
 TEST_F(RegistryFinderTest, ARegistryIsSharedWhileItIsUsed) {
-  RegistryFinder finder(configuration_, containerd_, http_, std::make_shared<oci::DockerConfig>());
+  RegistryFinder finder(configuration_, containerd_, http_, oci::docker_credentials());
   const Source source{"registry.example", "web", "https://registry.example/v2"};
   const auto one = finder.open(source);
   ASSERT_TRUE(one) << one.error().message();
@@ -325,7 +325,7 @@ TEST_F(RegistryFinderTest, ARegistryIsSharedWhileItIsUsed) {
 }
 
 TEST_F(RegistryFinderTest, ContentWithoutCredentialIsPublic) {
-  RegistryFinder finder(configuration_, containerd_, http_, std::make_shared<oci::DockerConfig>());
+  RegistryFinder finder(configuration_, containerd_, http_, oci::docker_credentials());
   const Source source{"registry.example", "web", "https://registry.example/v2"};
   EXPECT_EQ(trust_domain(**finder.open(source), "secret"), "");
 }
