@@ -5,6 +5,8 @@
 #include <chrono>
 #include <utility>
 
+#include "proto/deadline.h"
+
 namespace imsy::cli {
 namespace {
 
@@ -32,7 +34,7 @@ Result<std::pair<ControlClient, std::string>> ControlClient::connect_any(
   ControlClient client(api::Control::NewStub(
       grpc::CreateChannel("unix:" + socket, grpc::InsecureChannelCredentials())));
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kAnswerLimit);
+  context.set_deadline(deadline_after(kAnswerLimit));
   api::StatusResponse node;
   const grpc::Status answered = client.stub_->Status(&context, api::StatusRequest(), &node);
   if (!answered.ok()) {
@@ -62,7 +64,7 @@ Result<ControlClient> ControlClient::connect(const std::filesystem::path& state,
 
 Result<api::ExplainResponse> ControlClient::explain(const std::string& name) {
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kExplainLimit);
+  context.set_deadline(deadline_after(kExplainLimit));
   api::ExplainRequest request;
   request.set_name(name);
   api::ExplainResponse response;

@@ -9,6 +9,8 @@ constexpr std::string_view kDefaultHost = "docker.io";
 constexpr std::string_view kLegacyHost = "index.docker.io";
 constexpr std::string_view kOfficial = "library/";
 constexpr std::string_view kDefaultTag = "latest";
+constexpr std::size_t kHostNameLimit = 253;  // RFC 1035
+constexpr std::size_t kPortLimit = 5;        // digits
 constexpr std::size_t kRepositoryLimit = 255;
 constexpr std::size_t kTagLimit = 128;
 // Host, repository, tag and digest at their longest; what is longer is not worth reading.
@@ -49,7 +51,7 @@ bool is_host_component(std::string_view text) {
 }
 
 bool is_host_name(std::string_view text) {
-  if (text.empty() || text.back() == '.') return false;
+  if (text.empty() || text.size() > kHostNameLimit || text.back() == '.') return false;
   while (!text.empty()) {
     if (!is_host_component(next_part(text, '.'))) return false;
   }
@@ -63,14 +65,17 @@ bool is_host(std::string_view text) {
     const std::size_t bracket = text.find(']');
     if (bracket == std::string_view::npos) return false;
     const auto address = text.substr(1, bracket - 1);
-    if (!all(address, [](char c) { return is_hex(c) || c == ':'; })) return false;
+    if (bracket > kHostNameLimit || !all(address, [](char c) { return is_hex(c) || c == ':'; }))
+      return false;
     end = bracket + 1;
     if (end == text.size()) return true;
     if (text[end] != ':') return false;
   } else if (!is_host_name(text.substr(0, end))) {
     return false;
   }
-  return end == std::string_view::npos || all(text.substr(end + 1), is_digit);
+  if (end == std::string_view::npos) return true;
+  const std::string_view port = text.substr(end + 1);
+  return port.size() <= kPortLimit && all(port, is_digit);
 }
 
 // Runs of lower-case letters and digits, separated by ".", "_", "__" or any number of "-".

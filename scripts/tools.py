@@ -35,6 +35,7 @@ SERVERS = ["docker-registry", "containerd", "runc", "busybox-static"]
 CLIENTS = ["skopeo", "umoci", "podman"]
 MIRROR = ["nginx-light"]
 DISKS = ["e2fsprogs", "xfsprogs", "btrfs-progs", "strace"]
+CLOCK = ["libfaketime"]
 GO_PACKAGES = ["golang-1.23-go", "golang-1.23-src"]
 GO_MINIMUM = (1, 23)
 NERDCTL_MINIMUM = (1, 7)
@@ -261,6 +262,7 @@ def main(wanted):
               "clients": lambda: debian("clients", CLIENTS),
               "mirror": lambda: debian("mirror", MIRROR),
               "disks": lambda: debian("disks", DISKS),
+              "clock": lambda: debian("clock", CLOCK),
               "nerdctl": nerdctl, "conformance": conformance, "containerd2": containerd2,
               "cri": cri}
     peers = {"desync": desync, "snapshots": snapshots}
@@ -272,7 +274,7 @@ def main(wanted):
             (makers | peers)[name]()
         except ToolError as error:
             # Tests that want them skip, and say so.
-            if name in ("clients", "mirror", "disks", *peers):
+            if name in ("clients", "mirror", "disks", "clock", *peers):
                 say(f"going on without {name}: {error}")
                 continue
             print(f"tools: {name}: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@
 #include "proto/containerd/content.grpc.pb.h"
 #include "proto/containerd/images.grpc.pb.h"
 #include "proto/containerd/version.grpc.pb.h"
+#include "proto/deadline.h"
 #include "snapshotter/containerd_channel.h"
 
 namespace imsy::snapshotter {
@@ -34,13 +35,11 @@ Error error_of(const grpc::Status& status, const char* call) {
   }
 }
 
-// The limit of one call, as gRPC counts time.
 void prepare_call(grpc::ClientContext& context, const std::string& name_space,
                   Containerd::Deadline deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
   const auto limit = std::min<std::chrono::steady_clock::duration>(left, kCallLimit);
-  context.set_deadline(std::chrono::system_clock::now() +
-                       std::chrono::duration_cast<std::chrono::system_clock::duration>(limit));
+  context.set_deadline(deadline_after(limit));
   // A containerd that was away when it was asked last may be back.
   context.set_wait_for_ready(true);
   context.AddMetadata("containerd-namespace", name_space);

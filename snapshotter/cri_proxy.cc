@@ -63,7 +63,7 @@ class CriProxy::Call final : public grpc::ServerGenericBidiReactor {
     pass_on(context_.client_metadata(), [this](const std::string& key, const std::string& value) {
       client_.AddMetadata(key, value);
     });
-    client_.set_deadline(context_.deadline());
+    client_.set_deadline(context_.raw_deadline());
     proxy_.stub_.UnaryCall(&client_, context_.method(), {}, &request_, &response_,
                            [this](const grpc::Status& status) { answered(status); });
   }

@@ -358,7 +358,7 @@ Status Database::change_now(const std::function<Status(Sqlite&)>& change) {
   // After a failed sync nobody can say what is on disk; only a new start may look.
   if (committed.error().code() == Errc::kInternal) {
     broken_ = true;
-    log::error("database: {}; no change is accepted until a restart", committed.error().message());
+    log::error("{}; no change is accepted until a restart", committed.error().message());
   }
   return committed;
 }

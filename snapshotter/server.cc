@@ -13,6 +13,7 @@
 
 #include "common/log.h"
 #include "common/thread_pool.h"
+#include "proto/deadline.h"
 
 namespace imsy::snapshotter {
 namespace {
@@ -84,7 +85,7 @@ void Server::stop(std::chrono::milliseconds patience) {
   }
   acceptor_.join();
   listening_.reset();
-  server_->Shutdown(std::chrono::system_clock::now() + patience);
+  server_->Shutdown(deadline_after(patience));
   server_->Wait();
   server_.reset();
 }

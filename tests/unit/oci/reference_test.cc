@@ -11,6 +11,7 @@ namespace {
 
 const std::string kHex(64, 'a');
 const std::string kDigest = "sha256:" + kHex;
+const std::string kLongHost = std::string(250, 'h') + ".io";
 
 struct Good {
   std::string text, host, repository, tag;
@@ -38,6 +39,8 @@ TEST(Reference, NormalisesAsDockerDoes) {
       {"127.0.0.1:5000/a/b:tag@" + kDigest, "127.0.0.1:5000", "a/b", "tag", true},
       {"quay.io/a:" + std::string(128, 't'), "quay.io", "a", std::string(128, 't')},
       {"quay.io/" + std::string(255, 'a'), "quay.io", std::string(255, 'a'), "latest"},
+      {kLongHost + "/" + std::string(255, 'a') + "@" + kDigest, kLongHost, std::string(255, 'a'),
+       "", true},
       {kHex + "a", "docker.io", "library/" + kHex + "a", "latest"},
       {"library/" + kHex, "docker.io", "library/" + kHex, "latest"},
   };
@@ -99,6 +102,8 @@ TEST(Reference, RefusesWhatDockerRefuses) {
       "a\n",
       kHex,
       "quay.io/" + std::string(256, 'a'),
+      std::string(254, 'h') + ".io/a",
+      "host.io:123456/a",
       std::string(5000, 'a'),
   };
   for (const std::string& text : cases) {

@@ -4,7 +4,9 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include "tests/unit/snapshotter/temporary_directory.h"
@@ -402,6 +404,60 @@ TEST_F(DatabaseTest, RefusesASymbolicLink) {
   db_.reset();
   std::filesystem::create_symlink(path(), directory_ / "link.db");
   EXPECT_FALSE(Database::open(directory_ / "link.db"));
+}
+
+// Databases that are opened while it lives have syncs that fail on demand.
+class FailingSyncs {
+ public:
+  FailingSyncs() {
+    below_ = ::sqlite3_vfs_find(nullptr);
+    vfs_ = *below_;
+    vfs_.zName = "failing-syncs";
+    vfs_.xOpen = &open;
+    EXPECT_EQ(::sqlite3_vfs_register(&vfs_, 1), SQLITE_OK);
+  }
+  ~FailingSyncs() {
+    fail(false);
+    ::sqlite3_vfs_unregister(&vfs_);
+    ::sqlite3_vfs_register(below_, 1);
+  }
+  static void fail(bool fails) { fails_ = fails; }
+
+ private:
+  static int open(sqlite3_vfs*, sqlite3_filename name, sqlite3_file* file, int flags, int* out) {
+    const int opened = below_->xOpen(below_, name, file, flags, out);
+    if (opened != SQLITE_OK) return opened;
+    sync_ = file->pMethods->xSync;
+    const auto [methods, is_new] = methods_.try_emplace(file->pMethods, *file->pMethods);
+    methods->second.xSync = [](sqlite3_file* synced, int how) {
+      return fails_ ? SQLITE_IOERR_FSYNC : sync_(synced, how);
+    };
+    file->pMethods = &methods->second;
+    return SQLITE_OK;
+  }
+  inline static sqlite3_vfs* below_ = nullptr;
+  inline static std::map<const sqlite3_io_methods*, sqlite3_io_methods> methods_;
+  inline static int (*sync_)(sqlite3_file*, int) = nullptr;
+  inline static std::atomic<bool> fails_ = false;
+  inline static sqlite3_vfs vfs_ = {};
+};
+
+TEST_F(DatabaseTest, AfterAFailedSyncNothingIsAcceptedUntilTheNextStart) {
+  db_.reset();
+  const FailingSyncs syncs;
+  reopen();
+  ASSERT_TRUE(add("before", "", Kind::kActive));
+  FailingSyncs::fail(true);
+  EXPECT_FALSE(add("unsure", "", Kind::kActive));
+  FailingSyncs::fail(false);
+  const Status refused = add("after", "", Kind::kActive);
+  ASSERT_FALSE(refused) << "what is on disk may lack what the next change stands on";
+  EXPECT_EQ(refused.error().code(), Errc::kUnavailable);
+  EXPECT_NE(refused.error().message().find("check the disk, then restart"), std::string::npos);
+  EXPECT_TRUE(db_->find("before")) << "reads go on";
+  reopen();
+  EXPECT_TRUE(db_->find("before"));
+  EXPECT_TRUE(add("after", "", Kind::kActive));
 }
 
 TEST_F(DatabaseTest, ParallelCallsOnTheSameKeysStayConsistent) {
