@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The clock of the machine jumps by ten years, forth and back, while tokens live and images are read
-and removed: deadlines and lives of tokens are by another clock, so nothing ends early or never."""
+"""The clock of the machine jumps by ten years, forth and back, while tokens live and images are
+read and removed: deadlines and lives of tokens are by another clock, so nothing ends early or
+never."""
 
 import contextlib
 import os
@@ -21,7 +22,8 @@ class Clock:
     """The time of day that a program sees; its monotonic clock is the machine's."""
 
     def __init__(self, box):
-        found = sorted((env.CACHE / "tools" / "clock").glob("usr/lib/*/faketime/libfaketimeMT.so.1"))
+        libraries = env.CACHE / "tools" / "clock" / "usr" / "lib"
+        found = sorted(libraries.glob("*/faketime/libfaketimeMT.so.1"))
         if not found:
             raise env.Skip("libfaketime is not here; scripts/tools.py brings it")
         self._file = box.folder / "clock"
