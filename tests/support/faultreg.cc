@@ -9,7 +9,8 @@
 //   GET    /_faults    how many requests are held
 //   DELETE /_faults    all of them
 //   PUT    /_settings  {"basic": [USER, PASSWORD]} or {"bearer": [USER, PASSWORD]},
-//                      {"token_lifetime": SECONDS}: tokens are refused after that
+//                      {"token_lifetime": SECONDS}: tokens are refused after that;
+//                      {"expire_tokens": true}: those given so far are refused from now on
 //   GET    /_log       requests with method, path, query, headers, status, sent (bytes), began and
 //                      ended (seconds)
 //   DELETE /_log       forgets them
@@ -236,6 +237,7 @@ void set(FakeRegistry& registry, const Json& settings) {
   if (settings.contains("bearer")) {
     registry.require_bearer(settings["bearer"][0], settings["bearer"][1]);
   }
+  if (settings.contains("expire_tokens")) registry.expire_tokens();
   if (settings.contains("token_lifetime")) {
     registry.set_token_lifetime(settings["token_lifetime"]);
     registry.enforce_token_lifetime();

@@ -11,6 +11,7 @@ from . import env
 from .process import Failed, run, wait_for
 
 KUBERNETES = "k8s.io"  # the namespace of all that comes through CRI
+IMAGE_SERVICE = ("PullImage", "ListImages", "ImageStatus", "RemoveImage", "ImageFsInfo")
 FOREVER = "while :; do sleep 1000; done"
 
 
@@ -75,10 +76,14 @@ class Nerdctl(Ctr):
 
 
 class Cri:
-    """The kubelet's way. Containers have pods of their own, of the same name, on our network."""
+    """The kubelet's way. Containers have pods of their own, of the same name, on our network.
 
-    def __init__(self, containerd):
+    image_service: its socket, where that is not containerd's.
+    """
+
+    def __init__(self, containerd, image_service=None):
         self._socket = containerd.socket
+        self._image_service = image_service or containerd.socket
         self._cgroup = f"/{containerd.namespace}"
         self._box = containerd.box
         self.containerd = containerd.within(KUBERNETES)
@@ -88,15 +93,17 @@ class Cri:
 
     def call(self, method, **request):
         """One call of the interface, with its names and answers."""
-        done = run([env.tool("cri"), self._socket, method, json.dumps(request)])
-        return json.loads(done.stdout)
+        socket = self._image_service if method in IMAGE_SERVICE else self._socket
+        return json.loads(run([env.tool("cri"), socket, method, json.dumps(request)]).stdout)
 
     def wait_ready(self):
         wait_for(lambda: run([env.tool("cri"), self._socket, "Version"],
                              check=False).returncode == 0, "containerd's CRI to answer")
 
-    def pull(self, reference):
-        self.call("PullImage", image={"image": reference})
+    def pull(self, reference, login=None):
+        """login: user and password."""
+        auth = {"auth": dict(zip(("username", "password"), login))} if login else {}
+        self.call("PullImage", image={"image": reference}, **auth)
 
     def _pod(self, name):
         return {"metadata": {"name": name, "namespace": "test", "uid": name},
