@@ -20,9 +20,9 @@ namespace imsy::cli {
 namespace {
 
 // Words that the original has no use for in this place begin a command of ours.
-constexpr std::array<std::string_view, 12> kOurs = {"help",    "stat",    "gc",     "fsck",
-                                                    "explain", "profile", "check",  "inspect",
-                                                    "diff",    "unpack",  "export", "--version"};
+constexpr std::array<std::string_view, 14> kOurs = {
+    "help",    "stat", "gc",     "fsck",   "explain", "profile", "check",
+    "inspect", "diff", "unpack", "export", "mount",   "umount",  "--version"};
 
 bool is_ours(const std::string& word) {
   return std::find(kOurs.begin(), kOurs.end(), word) != kOurs.end();
@@ -110,6 +110,8 @@ std::string usage() {
        imsy diff A B [--json] [--files]
        imsy check REF [--against ORIGINAL]
        imsy unpack REF DIR
+       imsy mount REF DIR [--store DIR] [--foreground]
+       imsy umount DIR [--lazy]
        imsy export SRC DST [--compress zstd|gzip|none]
        imsy stat [--root DIR] [--state DIR] [--json]
        imsy explain [SNAPSHOT] [--state DIR] [--json]
@@ -127,6 +129,8 @@ std::string usage() {
   diff     show what a node that holds A fetches for B
   check    read a converted image completely and prove what it says
   unpack   write an image's tree into a new or empty directory
+  mount    show an image's tree in a directory, fetching what is read of it
+  umount   take away what imsy mount shows
   export   write a converted image as a plain one
   stat     show what the store of an imsy-snapshotter holds, and what it has fetched
   explain  show how a snapshot is mounted and why, or what this machine can do

@@ -56,7 +56,7 @@ std::vector<MountEntry> parse_mountinfo(std::string_view text) {
     next_field(line);
     next_field(line);
     entry.device = next_field(line);
-    next_field(line);
+    entry.root = unescape(next_field(line));
     entry.directory = unescape(next_field(line));
     while (!line.empty() && next_field(line) != "-") {
     }

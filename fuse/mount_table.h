@@ -22,6 +22,7 @@ struct MountEntry {
   std::string device;  // "major:minor" of the superblock
   std::string directory;
   std::string type;
+  std::string root;  // which directory of its file system is shown
   bool operator==(const MountEntry&) const = default;
 };
 

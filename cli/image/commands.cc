@@ -13,12 +13,14 @@
 #include <utility>
 #include <vector>
 
+#include "cli/image/background.h"
 #include "cli/image/carried.h"
 #include "cli/image/check.h"
 #include "cli/image/compare.h"
 #include "cli/image/diff.h"
 #include "cli/image/export.h"
 #include "cli/image/inspect.h"
+#include "cli/image/mount.h"
 #include "cli/image/pairing.h"
 #include "cli/image/place.h"
 #include "cli/image/squashed.h"
@@ -53,6 +55,10 @@ struct Command {
   std::string temporary;
   std::string against;
   std::string compression = "zstd";
+  std::string store;
+  bool foreground = false;
+  bool lazily = false;
+  int ready_fd = -1;  // told when the tree can be read
   std::vector<std::string> places;
 };
 
@@ -308,6 +314,49 @@ Status run_unpack(const Command& command) {
   return unpacked ? unpacked : unpacked.error().with_context(place.text());
 }
 
+Status serve_mount(const Command& command, Announcement* announcement) {
+  // That its mount is taken away is no reason for a warning: so it ends.
+  IMSY_TRY(log::configure("error"));
+  Session session(command, Reads::kDocuments);
+  IMSY_TRY_ASSIGN(const Place place, session.open(command.places[0]));
+  IMSY_TRY_ASSIGN(auto found, place.image_for(command.platform));
+  if (!converter::says_converted(found)) {
+    return Error(Errc::kFailedPrecondition,
+                 place.text() +
+                     ": an ordinary image; convert it with imsy-convert, or write its "
+                     "tree with imsy unpack");
+  }
+  IMSY_TRY_ASSIGN(const auto image, converter::open_converted(place.source(), std::move(found)));
+  MountOptions options;
+  options.directory = command.places[1];
+  options.store = command.store;
+  IMSY_TRY_ASSIGN(options.temporary, converter::temporary_directory(command.temporary));
+  if (announcement != nullptr) options.mounted = [announcement] { announcement->ready(); };
+  return mount_image(place.source(), image, options, command.stop);
+}
+
+Status run_mount(const Command& command) {
+  if (command.foreground) return serve_mount(command, nullptr);
+  if (command.ready_fd >= 0) {
+    Announcement announcement{UniqueFd(command.ready_fd)};
+    return announcement.end(serve_mount(command, &announcement));
+  }
+  std::vector<std::string> words = {"mount"};
+  const auto add = [&words](const char* option, const std::string& value) {
+    if (!value.empty()) words.insert(words.end(), {option, value});
+  };
+  add("--tmp", command.temporary);
+  add("--store", command.store);
+  add("--platform", command.platform);
+  if (command.plain_http) words.emplace_back("--plain-http");
+  words.insert(words.end(), {"--", command.places[0], command.places[1]});
+  return run_in_background(std::move(words));
+}
+
+Status run_umount(const Command& command) {
+  return unmount_image(command.places[0], command.lazily);
+}
+
 // Attestations are about the images as they are, so they would not be true of plain ones.
 Status tell_left_out(const Place& place, std::ostream& err) {
   IMSY_TRY_ASSIGN(const auto others, place.others());
@@ -393,6 +442,24 @@ void add_commands(CLI::App& app, const Streams& streams, const std::stop_token& 
           unpacked, outcome);
   add_two(*unpack, *unpacked, {"REF", "the image"}, {"DIR", "the directory"});
   add_foreign_layers(*unpack, *unpacked);
+
+  const auto mounted = make();
+  CLI::App* const mount =
+      add(app,
+          {"mount", "Show an image's tree in a directory, fetching what is read of it.", run_mount},
+          mounted, outcome);
+  add_two(*mount, *mounted, {"REF", "the image"}, {"DIR", "the directory"});
+  mount->add_option("--store", mounted->store,
+                    "directory to keep in what is fetched (default: a temporary one)");
+  mount->add_flag("--foreground", mounted->foreground, "stay, until interrupted or unmounted");
+  mount->add_option("--ready-fd", mounted->ready_fd)->group("");
+
+  const auto unmounted = make();
+  CLI::App* const umount = app.add_subcommand("umount", "Take away what imsy mount shows.");
+  unmounted->places.resize(1);
+  umount->add_option("DIR", unmounted->places[0], "the directory")->required();
+  umount->add_flag("--lazy", unmounted->lazily, "who uses it keeps it");
+  umount->callback([unmounted, &outcome] { outcome = run_umount(*unmounted); });
 
   const auto exported = make();
   CLI::App* const to_plain = add(

@@ -1,4 +1,7 @@
 // All sources against their contract, and what RegistrySource adds to it.
+#include <map>
+
+#include "cas/source/part_source.h"
 #include "cas/source/registry_source.h"
 #include "oci/http.h"
 #include "tests/support/fake_registry.h"
@@ -45,9 +48,44 @@ class RegistryUnderTest final : public SourceUnderTest {
       make_registry_source("the registry", open_registry(http_, registry_.endpoint()), &domain_of);
 };
 
+// A place that is read by parts, from several threads.
+class PlaceOfBlobs final : public oci::ImageSource {
+ public:
+  void add(const Bytes& blob) { blobs_.emplace(sha256(blob), blob); }
+  std::string name() const override { return "the place"; }
+  Result<oci::Document> get_manifest(const std::string& /*object*/) override {
+    return Error(Errc::kNotFound, "no manifests here");
+  }
+  Result<std::unique_ptr<ByteReader>> open_blob(const oci::Descriptor& /*blob*/) override {
+    return Error(Errc::kNotFound, "no streams here");
+  }
+  Result<Bytes> read_part(const oci::Descriptor& blob, std::uint64_t offset,
+                          std::uint64_t length) override {
+    const auto found = blobs_.find(blob.digest);
+    if (found == blobs_.end()) return Error(Errc::kNotFound, "no such blob");
+    if (found->second.size() != blob.size) return Error(Errc::kInvalid, "another size");
+    const auto part = ByteSpan(found->second).subspan(offset, length);
+    return Bytes(part.begin(), part.end());
+  }
+
+ private:
+  std::map<Digest, Bytes> blobs_;
+};
+
+class PartUnderTest final : public SourceUnderTest {
+ public:
+  BlobSource& source() override { return *source_; }
+  void add(const Bytes& blob) override { place_.add(blob); }
+
+ private:
+  PlaceOfBlobs place_;
+  std::shared_ptr<BlobSource> source_ = make_part_source(place_, 4);
+};
+
 INSTANTIATE_TEST_SUITE_P(
     All, BlobSourceContract,
     ::testing::Values(SourceKind{"Memory", [] { return std::make_unique<MemoryUnderTest>(); }},
+                      SourceKind{"Part", [] { return std::make_unique<PartUnderTest>(); }},
                       SourceKind{"Registry", [] { return std::make_unique<RegistryUnderTest>(); }}),
     [](const auto& kind) { return kind.param.name; });
 

@@ -8,12 +8,12 @@
 namespace imsy::fuse {
 namespace {
 
-TEST(ParseMountinfoTest, ReadsDeviceDirectoryAndType) {
+TEST(ParseMountinfoTest, ReadsDeviceDirectoryTypeAndRoot) {
   const auto entries = parse_mountinfo(
       "22 1 254:0 / / rw,relatime - ext4 /dev/root rw\n"
-      "41 22 0:36 / /run/imsy/mnt ro,nosuid,nodev shared:7 - fuse.imsy imsy ro,user_id=0\n");
-  const std::vector<MountEntry> expected = {{"254:0", "/", "ext4"},
-                                            {"0:36", "/run/imsy/mnt", "fuse.imsy"}};
+      "41 22 0:36 /7 /run/imsy/mnt ro,nosuid,nodev shared:7 - fuse.imsy imsy ro,user_id=0\n");
+  const std::vector<MountEntry> expected = {{"254:0", "/", "ext4", "/"},
+                                            {"0:36", "/run/imsy/mnt", "fuse.imsy", "/7"}};
   EXPECT_EQ(entries, expected);
 }
 
